@@ -1,0 +1,37 @@
+# make demo   fresh machine → environment → a real sweep on digits → tables
+# make test   fresh machine → environment → the whole test suite
+
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS := 1
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: install demo test lint types docs bench clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@echo "installing into .venv (torch is large: this takes a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/creditlab -m sweep=demo 'algorithm=bp,fa,es,ff' 'optimiser=adamw,muon' 'seed=range(3)'
+	$(BIN)/python -m analysis multirun/demo
+
+test: install
+	$(BIN)/pytest -n auto
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,29 @@
+"""From a sweep's folder to tables that hold: what each factor does to what a network learns and how it encodes it.
+
+    python -m analysis multirun/<sweep>        # or, in a notebook: analysis.load("multirun/<sweep>").runs
+
+It reads run records through `creditlab.records` and nothing else of creditlab. pandas, scipy and statsmodels are
+imported only when there is something to compute.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from analysis.collect import Sweep
+
+
+class AnalysisError(ValueError):
+    """The data cannot bear what was asked; the message is meant for the user."""
+
+
+def load(folder: str | Path) -> Sweep:
+    """The runs of the sweep in `folder` as a tidy frame (`.runs`), its factors and its metrics.
+
+    Raises creditlab.records.RecordError where there is no folder or no run in it.
+    """
+    from analysis.collect import collect
+
+    return collect(Path(folder))

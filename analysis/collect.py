@@ -1,0 +1,193 @@
+"""From a sweep's folder to one tidy frame: a row a run, with its factors, status and metrics.
+
+Runs are taken as they are. What failed, diverged or is missing is counted and named, never imputed. The factors are
+the settings that vary by choice:
+
+  - the option chosen in a group (algorithm, optimiser, dataset, architecture);
+  - a key that varies *within* an option of its group (optimiser.lr swept), or that has no group (training.steps).
+
+A key that differs only because the option differs (algorithm.sigma, which only es has) is no factor. A key whose value
+another factor already tells (a learning rate for each algorithm) is *aliased*: the two effects cannot be told apart. A
+key each value of which occurs under one option only (sigma swept for es beside bp) is *nested*: it cannot be crossed.
+The seed is the replicate, and a block where cells share seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from creditlab import records
+
+GROUPS = ("algorithm", "optimiser", "dataset", "architecture")
+OBSERVERS = ("metrics", "training.keep_weights")  # keys that watch a run and do not change it
+BEHAVIOUR = ("test/", "validation/", "train/")  # metrics of what is learned; all others are of how it is encoded
+INDEX = ["run", "identity", "status"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as it was found. `runs` has a row a run: run, identity, status, the settings, seed, then the metrics."""
+
+    folder: Path
+    records: list[records.Run]
+    runs: pd.DataFrame
+    factors: list[str]
+    aliased: dict[str, str]  # key → the factors that tell its value
+    nested: dict[str, str]  # key → the factor that each of its values tells
+    metrics: list[str]  # in the frame, those at initialisation (`…@init`) included
+    not_numeric: list[str]
+    repeats: list[str]  # runs of the same experiment as another, which only other instruments watched
+    missing: list[str]  # planned, and no folder
+    planned: int | None
+    problems: list[str]
+
+    @property
+    def outcomes(self) -> list[str]:
+        """The metrics to test: all but those at initialisation, behaviour before encoding."""
+        return [m for m in self.metrics if not m.endswith("@init")]
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """The rows that statistics use: finished runs, one an experiment."""
+        return self.runs[self.runs["status"].isin(records.FINISHED) & ~self.runs["run"].isin(self.repeats)]
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(self.runs["status"])
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A sort key that puts block2 before block10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def metric_order(name: str) -> tuple:
+    """A sort key: behaviour before encoding, then by name."""
+    return not name.startswith(BEHAVIOUR), natural(name)
+
+
+def _level(value: Any) -> Any:
+    """A setting as a value that can be compared and written: lists and the like as JSON."""
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)
+
+
+@cache
+def _is_setting(key: str) -> bool:
+    """Whether a key of the config can change what a run does."""
+    return not any(key == other or key.startswith(f"{other}.") for other in (*records.EXCLUDED, *OBSERVERS))
+
+
+def _settings(run: records.Run) -> dict[str, Any]:
+    """The chosen options and the flat config of a run; empty where it has no usable config."""
+    config = run.config
+    if not isinstance(config, dict) or not isinstance(config.get("choices"), dict):
+        return {}
+    flat = {key: _level(value) for key, value in records.flatten(config).items() if _is_setting(key)}
+    return {group: config["choices"].get(group) for group in GROUPS} | flat
+
+
+def _varying(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """The keys that vary within an option of their group, groups first."""
+    varying = []
+    for key in dict.fromkeys([*GROUPS, *(k for s in settings for k in s)]):
+        group = key.partition(".")[0] if "." in key else ""
+        seen = defaultdict(set)
+        for run in settings:
+            seen[run.get(group) if group in GROUPS else None].add(run.get(key))
+        if key != "seed" and any(len(values) > 1 for values in seen.values()):
+            varying.append(key)
+    return varying
+
+
+def _tells(known: Iterable, told: Iterable) -> bool:
+    """Whether each value of `known` goes with one value of `told`."""
+    pairs = set(zip(known, told, strict=True))
+    return len({k for k, _ in pairs}) == len(pairs)
+
+
+def _sort_out(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, str], dict[str, str]]:
+    """The factors, the aliased keys and the nested keys."""
+    column = {key: [run.get(key) for run in settings] for key in [*_varying(settings), "seed"]}
+    shared_seeds = len(set(column["seed"])) < len(settings)
+    factors: list[str] = []
+    aliased: dict[str, str] = {}
+    nested: dict[str, str] = {}
+    for key in list(column)[:-1]:
+        groups = [f for f in factors if f in GROUPS and f != key]
+        by = next((f for f in [*factors, *["seed"] * shared_seeds] if _tells(column[f], column[key])), None)
+        if by is None and len(groups) > 1 and _tells(zip(*(column[g] for g in groups), strict=True), column[key]):
+            by = " × ".join(groups)
+        host = next((f for f in factors if _tells(column[key], column[f])), None)
+        if by:
+            aliased[key] = by
+        elif host:
+            nested[key] = host
+        else:
+            factors.append(key)
+    return factors, aliased, nested
+
+
+def _repeats(found: Sequence[records.Run], settings: Sequence[dict[str, Any]]) -> list[str]:
+    """All but the best-measured run of each experiment, lest one outcome count as two."""
+    same = defaultdict(list)
+    for run, setting in zip(found, settings, strict=True):
+        if setting:
+            same[json.dumps(setting, sort_keys=True)].append(run)
+    return [r.name for runs in same.values() for r in sorted(runs, key=lambda r: (-len(r.metrics), r.name))[1:]]
+
+
+def _plan(folder: Path, found: Sequence[records.Run]) -> tuple[int | None, list[str], list[str]]:
+    """How many runs were planned, those that have no folder, and what is wrong with the plan."""
+    try:
+        plan = records.read_plan(folder)
+        names = [run["name"] for run in plan["runs"]] if plan else None
+    except (ValueError, KeyError, TypeError) as error:
+        return None, [], [f"sweep.json cannot be read: {error}"]
+    if names is None:
+        return None, [], []
+    return len(names), sorted(set(names) - {run.name for run in found}), []
+
+
+def collect(folder: Path) -> Sweep:
+    """Read the sweep in `folder`. Raises RecordError where there is no folder or no run in it."""
+    found = records.read_sweep(folder)
+    settings = [_settings(run) for run in found]
+    known = [s for s in settings if s]
+    factors, aliased, nested = _sort_out(known)
+    columns = list(dict.fromkeys([*GROUPS, *factors, *aliased, *nested, "seed"]))
+
+    names: set[str] = set()
+    not_numeric: set[str] = set()
+    for run in found:
+        names.update(run.metrics)
+        not_numeric.update(name for name, value in run.metrics.items() if type(value) not in (float, int))
+    metrics = sorted(names - not_numeric, key=metric_order)
+
+    rows = [[r.name, r.identity, r.status, *(s.get(c) for c in columns)] for r, s in zip(found, settings, strict=True)]
+    values = np.array([[r.metrics.get(m, np.nan) for m in metrics] for r in found], dtype=float)
+    runs = pd.concat([pd.DataFrame(rows, columns=[*INDEX, *columns]), pd.DataFrame(values, columns=metrics)], axis=1)
+    planned, missing, problems = _plan(folder, found)
+    return Sweep(
+        folder=folder,
+        records=found,
+        runs=runs,
+        factors=factors,
+        aliased=aliased,
+        nested=nested,
+        metrics=metrics,
+        not_numeric=sorted(not_numeric),
+        repeats=_repeats(found, settings),
+        missing=missing,
+        planned=planned,
+        problems=problems,
+    )

@@ -1,0 +1,1 @@
+"""Learning rules: credit assignment, and nothing else (see `base`)."""

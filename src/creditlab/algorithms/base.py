@@ -1,0 +1,98 @@
+"""The contract of learning rules.
+
+Given a network and a batch, an algorithm writes an estimate of the gradient of its loss (what an optimiser subtracts)
+to `.grad` of every parameter that it trains, and returns readings. It never steps an optimiser, so every algorithm
+composes with every optimiser. It owns what its rule needs beside the network (feedback weights as buffers, auxiliary
+heads as parameters) and how the network is read out.
+
+Computation keeps no hidden state: what is random comes from the generator it is handed, what depends on time comes
+from `progress`, what must persist (running means) is a buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Generator, Tensor, nn
+
+from creditlab.architectures.block import hidden_blocks
+from creditlab.task import Task
+
+Draw = Callable[[Generator], nn.Sequential]
+
+
+@dataclass
+class Readings:
+    """What an algorithm saw on a batch.
+
+    `loss`: scalar, the algorithm's own. `scores`: (batch, classes) of the network before the update, where the rule
+    has them at hand. `errors`: by block, the error signal at the pre-activation (shape of the pre-activation,
+    summing over the batch to the mean loss's derivative), on probe steps of rules that have one.
+    """
+
+    loss: Tensor
+    scores: Tensor | None = None
+    errors: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Algorithm(nn.Module):
+    """Base of all learning rules.
+
+    Every rule is built as `Rule(network, task, draw, generator, **keys)`: the network it will train (to read shapes
+    from; it is handed in again at each step and must not be kept), the task, `draw(generator)` (a new network of the
+    same architecture and initialisation, drawn from `generator`), the generator of the feedback stream, and the keys of
+    its YAML as keyword-only parameters. A combination that the rule cannot train is a ValueError here.
+    """
+
+    def __init__(self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator) -> None:
+        super().__init__()
+
+    def assign(
+        self,
+        network: nn.Sequential,
+        x: Tensor,  # (batch, *task.input_shape)
+        y: Tensor,  # (batch,) int64
+        *,
+        generator: Generator,  # this step's own
+        progress: float = 0.0,  # share of training already done, in [0, 1)
+        probe: bool = False,  # fill Readings.errors
+    ) -> Readings:
+        """Write `.grad` (overwriting what is there) for every parameter that the rule trains, None for the others."""
+        raise NotImplementedError
+
+    def predict(self, network: nn.Sequential, x: Tensor) -> Tensor:
+        """Scores (batch, classes), the greatest one the prediction; their softmax gives the common cross-entropy."""
+        return network(x)
+
+    def represent(self, network: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
+        """Each hidden block's activation (after the non-linearity, before pooling) for inputs without a label."""
+        representation = {}
+        for name, block in hidden_blocks(network):
+            representation[name] = block.activation(block.body(x))
+            x = block.tail(representation[name])
+        return representation
+
+    def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
+        """By layer (the names of `block.weights`), what stands for the forward weight in the backward pass, in the
+        weight's shape. Empty where a rule has no such weights.
+        """
+        return {}
+
+
+def forward(network: nn.Sequential, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The network's scores and, by block, its pre-activations (the read-out's are the scores)."""
+    preactivations = {}
+    for name, block in hidden_blocks(network):
+        preactivations[name] = block.body(x)
+        x = block.tail(block.activation(preactivations[name]))
+    name, last = list(network.named_children())[-1]
+    preactivations[name] = last(x)
+    return preactivations[name], preactivations
+
+
+def clear_gradients(*modules: nn.Module) -> None:
+    """Set every `.grad` to None."""
+    for module in modules:
+        for p in module.parameters():
+            p.grad = None

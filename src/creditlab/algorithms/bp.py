@@ -1,0 +1,37 @@
+"""Backpropagation: the exact gradient of the cross-entropy of the network's scores.
+
+    δ_L = softmax(a_L) − y,   δ_l = (W_{l+1}ᵀ δ_{l+1}) ⊙ φ'(a_l),   ∂L/∂W_l = δ_l h_{l−1}ᵀ
+
+Source: Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", Nature 1986.
+"""
+
+from __future__ import annotations
+
+from torch import Generator, Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from creditlab.algorithms.base import Algorithm, Readings, clear_gradients, forward
+
+
+class Backpropagation(Algorithm):
+    """The reference that other rules are held to."""
+
+    def assign(
+        self,
+        network: nn.Sequential,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: Generator,
+        progress: float = 0.0,
+        probe: bool = False,
+    ) -> Readings:
+        clear_gradients(network)
+        scores, preactivations = forward(network, x)
+        if probe:
+            for a in preactivations.values():
+                a.retain_grad()
+        loss = cross_entropy(scores, y)
+        loss.backward()
+        errors = {name: a.grad for name, a in preactivations.items() if probe and a.grad is not None}
+        return Readings(loss.detach(), scores.detach(), errors)

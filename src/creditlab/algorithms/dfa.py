@@ -1,0 +1,71 @@
+"""Direct feedback alignment: the output error sent to every block by a fixed random matrix of its own.
+
+    e = softmax(a_L) − y,   ∂L/∂h_l := B_l e,   δ_l = (B_l e) ⊙ φ'(a_l),   ∂L/∂W_l := δ_l h_{l−1}ᵀ
+
+h_l is a block's output (after pooling, in a convolutional block); inside a block the derivative is exact, and none
+crosses from a block to the one below. The read-out learns by its exact gradient.
+
+Source: Nøkland, "Direct feedback alignment provides learning in deep neural networks", NeurIPS 2016 (arXiv 1609.01596).
+B_l ~ U(±scale/√classes): with `scale` 1 the range of the author's code (1/√fan-out of the feedback).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients
+from creditlab.architectures.block import hidden_blocks, readout
+from creditlab.keys import Positive
+from creditlab.task import Task
+
+
+class DirectFeedbackAlignment(Algorithm):
+    """`scale` multiplies the range of the feedback weights."""
+
+    def __init__(
+        self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator, *, scale: Positive
+    ) -> None:
+        super().__init__(network, task, draw, generator)
+        bound = scale / math.sqrt(task.classes)
+        h = torch.zeros(2, *task.input_shape)
+        training = network.training
+        network.eval()  # shapes only: running statistics stay as they are
+        with torch.no_grad():
+            for name, block in hidden_blocks(network):
+                h = block(h)
+                b = torch.empty(task.classes, *h.shape[1:]).uniform_(-bound, bound, generator=generator)
+                self.register_buffer(name, b)
+        network.train(training)
+
+    def assign(
+        self,
+        network: nn.Sequential,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: Generator,
+        progress: float = 0.0,
+        probe: bool = False,
+    ) -> Readings:
+        clear_gradients(network)
+        outputs, preactivations = {}, {}
+        for name, block in hidden_blocks(network):
+            preactivations[name] = block.body(x)
+            outputs[name] = block.tail(block.activation(preactivations[name]))
+            x = outputs[name].detach()
+        scores = readout(network)(x)
+        loss = cross_entropy(scores, y)
+        (error,) = torch.autograd.grad(loss, scores, retain_graph=True)  # (batch, classes), mean over the batch within
+        if probe:
+            for a in preactivations.values():
+                a.retain_grad()
+        sent = [torch.tensordot(error, self.get_buffer(name).to(error.dtype), 1) for name in outputs]
+        torch.autograd.backward([*outputs.values(), loss], [*sent, None])
+        errors = {name: a.grad for name, a in preactivations.items() if probe and a.grad is not None}
+        if probe:
+            errors[next(reversed(network._modules))] = error
+        return Readings(loss.detach(), scores.detach(), errors)

@@ -1,0 +1,178 @@
+"""Evolution strategies: the gradient estimated from the fitness of randomly perturbed copies of the network.
+
+    ∂L/∂θ := −1/(n σ) Σ_i u_i ε_i,   u_i = shaped fitness of θ + σ ε_i,   fitness = −cross-entropy,   ε_i ~ N(0, I)
+
+The n members of a population see the same minibatch. With antithetic sampling they come in pairs ±ε, so half as many
+directions are drawn. Centred ranks rank/(n−1) − ½ (ties share their mean rank) make the step independent of the
+loss's scale; with raw fitness the estimate is unbiased where the loss is linear over a distance σ. On a linear loss in
+d parameters its expected cosine with the true gradient is near √(m/(m+d)) for m directions.
+
+With `rank` r the weights (of two or more dimensions, seen as (out, rest)) are perturbed by E = A Bᵀ/√r in the place of
+ε, A (out, r) and B (rest, r) standard normal. This is another estimator: E has the first two moments of ε and so is
+unbiased in the same sense, but is not Gaussian. It saves most of the random numbers and of the memory.
+
+Source: Salimans, Ho, Chen, Sidor, Sutskever, "Evolution strategies as a scalable alternative to reinforcement
+learning", arXiv 1703.03864. Low rank: Sarkar et al., "Evolution strategies at the hyperscale", arXiv 2511.16652.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.functional import cross_entropy
+
+from creditlab.algorithms.base import Algorithm, Draw, Readings
+from creditlab.keys import Positive, PositiveInt
+from creditlab.task import Task
+
+Evaluate = Callable[[dict[str, Tensor], float], Tensor]
+"""From directions ε by parameter, of one member or stacked, and a step: the losses (members,) of θ + step ε."""
+
+
+class Directions:
+    """`n` random directions for one parameter, full or as the factors of matrices of low rank."""
+
+    def __init__(self, like: Tensor, n: int, rank: int | None, generator: Generator) -> None:
+        self.shape = like.shape
+        self.factors: tuple[Tensor, ...]
+        if rank is None or like.ndim < 2:
+            self.factors = (_normal(like, n, like.shape, generator),)
+        else:
+            out, rest = len(like), like[0].numel()
+            a = _normal(like, n, (out, rank), generator) / math.sqrt(rank)
+            self.factors = (a, _normal(like, n, (rank, rest), generator))
+
+    def __getitem__(self, which: int | slice) -> Tensor:
+        """One direction in the parameter's shape, or a stack of them."""
+        first, *second = self.factors
+        if not second:
+            return first[which]
+        matrix = first[which] @ second[0][which]
+        return matrix.view(*matrix.shape[:-2], *self.shape)
+
+    def combine(self, coefficients: Tensor) -> Tensor:
+        """Σ_i coefficients_i ε_i, in the parameter's shape; `coefficients` (n,)."""
+        first, *second = self.factors
+        if not second:
+            return torch.tensordot(coefficients, first, 1)
+        scaled = (coefficients[:, None, None] * first).transpose(0, 1).flatten(1)  # (out, n rank)
+        return (scaled @ second[0].flatten(0, 1)).view(self.shape)
+
+
+def _normal(like: Tensor, n: int, shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """(n, *shape) standard normal numbers of the type and on the device of `like`."""
+    noise = torch.empty(n, *shape, dtype=like.dtype, device=generator.device)
+    for row in noise:  # one by one they are made while in the processor's cache
+        row.normal_(generator=generator)
+    return noise.to(like.device)
+
+
+def shape_fitness(fitness: Tensor, shaping: Literal["ranks", "standardised", "raw"]) -> Tensor:
+    """`fitness` (any shape, all of one population) as the estimate weighs it.
+
+    `ranks`: rank/(n−1) − ½, in [−½, ½], tied members sharing their mean rank and NaN ranking last. `standardised`: mean
+    0 and standard deviation 1. `raw`: as it is.
+    """
+    if shaping == "raw":
+        return fitness
+    if shaping == "standardised":
+        deviation = fitness - fitness.mean()
+        return deviation / deviation.square().mean().sqrt().clamp(min=torch.finfo(fitness.dtype).tiny)
+    _, group, size = fitness.nan_to_num(-math.inf, math.inf, -math.inf).unique(return_inverse=True, return_counts=True)
+    mean_rank = size.cumsum(0) - (size + 1) / 2  # of each group of ties, from 0
+    return mean_rank[group].to(fitness.dtype) / (fitness.numel() - 1) - 0.5
+
+
+class EvolutionStrategies(Algorithm):
+    """The keys are explained in conf/algorithm/es.yaml.
+
+    Noise is stored while a population is evaluated: one number for each parameter and direction (with antithetic
+    sampling population/2 directions), with low rank r (out + rest) for a weight. It does not depend on `chunk`.
+    Running statistics are updated once, by the unperturbed network, whose loss and scores are the readings. A member
+    whose loss is not finite ranks last; with the other shapings it makes the gradient, and so the run, non-finite.
+    ValueError: fewer than two members; antithetic sampling with an odd population.
+    """
+
+    def __init__(
+        self,
+        network: nn.Sequential,
+        task: Task,
+        draw: Draw,
+        generator: Generator,
+        *,
+        population: PositiveInt,
+        sigma: Positive,
+        antithetic: bool,
+        shaping: Literal["ranks", "standardised", "raw"],
+        rank: Literal["full"] | PositiveInt,
+        chunk: PositiveInt,
+    ) -> None:
+        super().__init__(network, task, draw, generator)
+        if population < 2:
+            raise ValueError(f"population={population} has nothing to compare; give at least 2 members")
+        if antithetic and population % 2:
+            raise ValueError(
+                f"population={population} is odd and antithetic sampling takes pairs; "
+                f"give {population + 1} or antithetic=false"
+            )
+        self.signs = (1.0, -1.0) if antithetic else (1.0,)
+        self.population, self.sigma, self.shaping, self.chunk = population, sigma, shaping, chunk
+        self.rank = None if rank == "full" else int(rank)
+
+    @torch.no_grad()
+    def assign(
+        self,
+        network: nn.Sequential,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: Generator,
+        progress: float = 0.0,
+        probe: bool = False,
+    ) -> Readings:
+        n = self.population // len(self.signs)
+        noise = {name: Directions(p, n, self.rank, generator) for name, p in network.named_parameters()}
+        evaluate = self._one_by_one(network, x, y) if self.chunk == 1 else self._together(network, x, y)
+        losses: list[list[Tensor]] = [[] for _ in self.signs]
+        for start in range(0, n, self.chunk):
+            which = start if self.chunk == 1 else slice(start, start + self.chunk)
+            epsilon = {name: directions[which] for name, directions in noise.items()}
+            for sign, row in zip(self.signs, losses, strict=True):
+                row.append(evaluate(epsilon, sign * self.sigma))
+        fitness = -torch.stack([torch.cat(row) for row in losses])  # (signs, n)
+        utility = shape_fitness(fitness, self.shaping)
+        coefficients = utility.new_tensor(self.signs) @ utility / (-self.population * self.sigma)  # (n,)
+        for name, p in network.named_parameters():
+            p.grad = noise[name].combine(coefficients.to(p.dtype))
+        scores = network(x)
+        return Readings(cross_entropy(scores, y), scores)
+
+    def _one_by_one(self, network: nn.Sequential, x: Tensor, y: Tensor) -> Evaluate:
+        member = copy.deepcopy(network)  # overwritten by each in turn; running statistics of the network stay untouched
+
+        def evaluate(epsilon: dict[str, Tensor], step: float) -> Tensor:
+            for (name, p), q in zip(network.named_parameters(), member.parameters(), strict=True):
+                torch.add(p, epsilon[name], alpha=step, out=q)
+            for b, c in zip(network.buffers(), member.buffers(), strict=True):
+                c.copy_(b)
+            return cross_entropy(member(x), y)[None]
+
+        return evaluate
+
+    def _together(self, network: nn.Sequential, x: Tensor, y: Tensor) -> Evaluate:
+        def loss(state: dict[str, Tensor]) -> Tensor:
+            return cross_entropy(functional_call(network, state, (x,)), y)
+
+        def evaluate(epsilon: dict[str, Tensor], step: float) -> Tensor:
+            state = {name: torch.add(p, epsilon[name], alpha=step) for name, p in network.named_parameters()}
+            size = len(next(iter(state.values())))
+            state |= {name: b.expand(size, *b.shape).clone() for name, b in network.named_buffers()}
+            return vmap(loss)(state)
+
+        return evaluate

@@ -1,0 +1,128 @@
+"""Feedback alignment: backpropagation with fixed random matrices in the place of the transposed weights.
+
+    δ_L = softmax(a_L) − y,   δ_l = (B_{l+1} δ_{l+1}) ⊙ φ'(a_l),   ∂L/∂W_l := δ_l h_{l−1}ᵀ
+
+Every layer below the read-out is taught through feedback weights, convolutions (a transposed convolution with a fixed
+random kernel) and shortcuts included. B is drawn as W is, from a stream of its own, and kept in W's shape. All else is
+exact: gains and biases, normalisation and pooling are differentiated as they are.
+
+Source: Lillicrap, Cownden, Tweed, Akerman, "Random synaptic feedback weights support error backpropagation for deep
+learning", Nature Communications 2016; for layers of any depth eq. 4 of Boeshertz, Pascanu, Clopath, arXiv 2606.11123.
+The scale of B in the latter is not known: `scale` multiplies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from creditlab.algorithms.base import Draw, Readings
+from creditlab.algorithms.bp import Backpropagation
+from creditlab.architectures.block import weights
+from creditlab.keys import Positive
+from creditlab.task import Task
+
+
+class _Linear(torch.autograd.Function):
+    """x Wᵀ + b, whose derivative by x is taken with B in the place of W."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor) -> Tensor:
+        ctx.save_for_backward(x, feedback)
+        return nn.functional.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (delta,) = gradients  # (..., out)
+        x, feedback = ctx.saved_tensors
+        rows = delta.flatten(end_dim=-2)
+        return (
+            delta @ feedback if ctx.needs_input_grad[0] else None,
+            rows.T @ x.flatten(end_dim=-2) if ctx.needs_input_grad[1] else None,
+            rows.sum(0) if ctx.needs_input_grad[2] else None,
+            None,
+        )
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution by W, whose derivative by the input is taken with B in the place of W."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor, geometry: tuple) -> Tensor:
+        ctx.save_for_backward(x, feedback)
+        ctx.geometry = geometry
+        ctx.bias_shape = None if bias is None else list(bias.shape)
+        stride, padding, dilation, groups = geometry
+        return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0, 0], groups)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (delta,) = gradients
+        x, feedback = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.geometry
+        # The weight's derivative does not depend on the weight, so one call with B gives all three.
+        by_x, by_weight, by_bias = torch.ops.aten.convolution_backward(
+            delta, x, feedback, ctx.bias_shape, stride, padding, dilation, False, [0, 0], groups,
+            list(ctx.needs_input_grad[:3]),
+        )  # fmt: skip
+        return by_x, by_weight, by_bias, None, None
+
+
+class FeedbackMode(TorchFunctionMode):
+    """While active, every linear map and convolution by a weight in `feedback` sends the error back through its
+    partner there. The forward pass, and so any architecture, stays what it is.
+    """
+
+    def __init__(self, feedback: Mapping[Tensor, Tensor]) -> None:
+        super().__init__()
+        self.partners = {id(weight): partner for weight, partner in feedback.items()}
+
+    def __torch_function__(
+        self, function: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function is nn.functional.linear and id(args[1]) in self.partners:
+            return _Linear.apply(args[0], args[1], args[2], self.partners[id(args[1])])
+        if function is nn.functional.conv2d and id(args[1]) in self.partners:
+            x, weight, bias, stride, padding, dilation, groups = args
+            geometry = (list(stride), list(padding), list(dilation), groups)
+            return _Convolution.apply(x, weight, bias, self.partners[id(weight)], geometry)
+        return function(*args, **(kwargs or {}))
+
+
+class FeedbackAlignment(Backpropagation):
+    """`scale` multiplies the feedback weights."""
+
+    def __init__(
+        self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator, *, scale: Positive
+    ) -> None:
+        super().__init__(network, task, draw, generator)
+        drawn = weights(draw(generator))
+        taught_through = list(drawn)[1:]  # nothing below the first layer has weights to teach
+        for layer in taught_through:
+            self.register_buffer(_buffer(layer), drawn[layer].detach() * scale)
+
+    def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
+        return {layer: self.get_buffer(_buffer(layer)) for layer in list(weights(network))[1:]}
+
+    def assign(
+        self,
+        network: nn.Sequential,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: Generator,
+        progress: float = 0.0,
+        probe: bool = False,
+    ) -> Readings:
+        forward_weights, feedback = weights(network), self.feedback(network)
+        with FeedbackMode({forward_weights[layer]: b for layer, b in feedback.items()}):
+            return super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
+
+
+def _buffer(layer: str) -> str:
+    """A buffer's name may not hold dots."""
+    return layer.replace(".", "/")

@@ -1,0 +1,108 @@
+"""What plain convolutional networks are made of: blocks  pool(φ(norm(W ∗ x + b))),  then fully connected ones.
+
+Shapes are followed in arithmetic, not by a forward pass on torch's meta device, whose first use takes a second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from creditlab.architectures.block import Block
+from creditlab.architectures.block import activation as new_activation
+from creditlab.keys import Activation
+from creditlab.task import Task
+
+Norm = Literal["none", "batch", "layer", "group"]
+Pool = Literal["none", "max", "avg"]
+Head = Literal["flatten", "average"]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolutional layer, of stride 1, with `pool`ing over 2 × 2 after its activation."""
+
+    channels: int
+    kernel: int
+    padding: int
+    pool: Pool
+    norm: Norm = "none"
+    groups: int = 1
+    bias: bool = True
+
+
+def image_shape(task: Task) -> tuple[int, int, int]:
+    """(channels, height, width) of the input. Raises ValueError where inputs are not images."""
+    if len(task.input_shape) != 3:
+        raise ValueError(
+            f"inputs of shape {task.input_shape} are not images (channels, height, width): "
+            "take architecture=mlp or a data set of images"
+        )
+    channels, height, width = task.input_shape
+    return channels, height, width
+
+
+def feature_norm(norm: Norm, channels: int, groups: int) -> nn.Module:
+    """Normalisation of feature maps: over the batch, over all channels, or over each of `groups` of them."""
+    if norm == "group" and channels % groups:
+        raise ValueError(f"groups={groups} does not divide {channels} channels: give a divisor of every layer's")
+    match norm:
+        case "none":
+            return nn.Identity()
+        case "batch":
+            return nn.BatchNorm2d(channels)
+        case "layer":
+            return nn.GroupNorm(1, channels)
+        case "group":
+            return nn.GroupNorm(groups, channels)
+
+
+def assemble(
+    task: Task,
+    layers: Sequence[Convolution],
+    *,
+    head: Head,
+    widths: Sequence[int],
+    activation: Activation,
+    cure: str,
+) -> nn.Sequential:
+    """conv1, …, fc1, …, readout: `layers`, then all positions (`flatten`) or their mean (`average`), then a fully
+    connected layer for each of `widths`. To be called with torch's device set to meta.
+
+    Raises ValueError where the input is too small for a layer; `cure` ends its message and may speak of {depth}, the
+    number of convolutions that the input is large enough for.
+    """
+    network = nn.Sequential()
+    channels, *sides = image_shape(task)
+    for number, layer in enumerate(layers, 1):
+        before = (channels, *sides)
+        sides = [side + 2 * layer.padding - layer.kernel + 1 for side in sides]
+        if layer.pool != "none":
+            sides = [side // 2 for side in sides]
+        if min(sides) < 1:
+            raise ValueError(
+                f"inputs of shape {task.input_shape} have shrunk to {before} at conv{number}, "
+                f"which is too small for it: {cure.format(depth=number - 1)}"
+            )
+        conv = nn.Conv2d(channels, layer.channels, layer.kernel, padding=layer.padding, bias=layer.bias)
+        norm = feature_norm(layer.norm, layer.channels, layer.groups)
+        tail: list[nn.Module] = []
+        if layer.pool != "none":
+            tail.append(nn.MaxPool2d(2) if layer.pool == "max" else nn.AvgPool2d(2))
+        if number == len(layers):
+            tail += [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if head == "average" else [nn.Flatten()]
+        body = nn.Sequential(OrderedDict(conv=conv, norm=norm))
+        network.add_module(f"conv{number}", Block(body, new_activation(activation), nn.Sequential(*tail)))
+        channels = layer.channels
+    features = channels if head == "average" else channels * math.prod(sides)
+    for number, width in enumerate(widths, 1):
+        linear = nn.Sequential(OrderedDict(linear=nn.Linear(features, width)))
+        network.add_module(f"fc{number}", Block(linear, new_activation(activation)))
+        features = width
+    network.add_module("readout", nn.Linear(features, task.classes))
+    return network

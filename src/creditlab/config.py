@@ -1,0 +1,242 @@
+"""From what Hydra composed to a config that a run can trust: resolved, typed, checked; and the objects it names.
+
+The keys of a group's YAML are the keyword arguments of the class or function at its `_target_`. `check` holds every
+name, type and range against that signature without importing it, so a mistake answers in a fraction of a second and
+before any run of a sweep starts. An error names the key, the value, what is allowed and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from creditlab.keys import Count, Fraction, NonNegative, Positive, PositiveInt, Range
+from creditlab.signature import Elsewhere, Signature, TargetError, defined_in, signature
+
+GROUPS = ("algorithm", "optimiser", "dataset", "architecture")
+SUPPLIED = {"algorithm": 4, "optimiser": 1, "dataset": 0, "architecture": 2}  # leading arguments that we give
+
+
+class ConfigError(ValueError):
+    """A mistake in the configuration; the message is meant for the user."""
+
+
+@dataclass
+class Training:
+    """The keys of `training`. See `conf/config.yaml` for their meaning."""
+
+    steps: PositiveInt | None
+    epochs: Positive | None
+    batch_size: PositiveInt
+    evaluations: PositiveInt
+    stop_at_accuracy: Fraction | None
+    schedule: Literal["constant", "cosine", "linear"]
+    warmup: Count
+    update_noise: NonNegative
+    keep_weights: bool
+    checkpoint_seconds: Positive | None
+    objective: str
+
+
+@dataclass
+class Metrics:
+    """The keys of `metrics`: which instruments run, and when."""
+
+    points: Count
+    samples: PositiveInt
+    instruments: dict[str, Any]
+
+
+@dataclass
+class Config:
+    """The keys of a run beside its groups."""
+
+    seed: Count
+    device: str
+    threads: PositiveInt
+    precision: Literal["float32", "float64", "bfloat16"]
+    sweep: str | None
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """', did you mean …?' or nothing."""
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def describe(annotation: Any) -> str:
+    """What a key may be, in words."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        ranges = " and ".join(str(r) for r in args[1:] if isinstance(r, Range))
+        return f"{describe(args[0])} {ranges}".strip()
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(a) for a in args if a is not Elsewhere)
+    if origin is Literal:
+        return " or ".join(str(a) for a in args)
+    if origin in (list, tuple):
+        return f"a list, each {describe(args[0])}" if args else "a list"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    return names.get(annotation, "anything" if annotation is Any else getattr(annotation, "__name__", str(annotation)))
+
+
+_REFUSED = object()
+
+
+def _fit(value: Any, annotation: Any) -> Any:
+    """`value` as `annotation` wants it, or `_REFUSED`."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return value
+    if origin is Annotated:
+        fitted = _fit(value, args[0])
+        ranges = [r for r in args[1:] if isinstance(r, Range)]
+        return fitted if fitted is not _REFUSED and all(fitted in r for r in ranges) else _REFUSED
+    if origin in (typing.Union, types.UnionType):
+        return next((f for a in args if (f := _fit(value, a)) is not _REFUSED), _REFUSED)
+    if origin is Literal:
+        return value if any(type(value) is type(a) and value == a for a in args) else _REFUSED
+    if origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            return _REFUSED
+        fitted = [_fit(v, args[0] if args else Any) for v in value]
+        return _REFUSED if any(f is _REFUSED for f in fitted) else fitted
+    if origin is dict or annotation is dict:
+        return value if isinstance(value, Mapping) else _REFUSED
+    if annotation is type(None):
+        return None if value is None else _REFUSED
+    if annotation is float:
+        usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return float(value) if usable else _REFUSED
+    if annotation is int:
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        return value if isinstance(value, int) and not isinstance(value, bool) else _REFUSED
+    if isinstance(annotation, type):
+        return value if isinstance(value, annotation) else _REFUSED
+    return value
+
+
+def _check_keys(path: str, values: Mapping, allowed: Mapping[str, Any], required: Iterable[str], where: str) -> dict:
+    """`values` with each entry fitted to its annotation. `path` ends in a dot unless it is the top."""
+    checked = {}
+    for key, value in values.items():
+        if key not in allowed:
+            raise ConfigError(
+                f"{path}{key}: {where} has no key {key!r}{nearest(key, allowed) or '.'} "
+                f"It has {', '.join(allowed) or 'none'}."
+            )
+        checked[key] = _fit(value, allowed[key])
+        if checked[key] is _REFUSED:
+            hint = nearest(value, _choices(allowed[key])) if isinstance(value, str) else ""
+            raise ConfigError(f"{path}{key}={value!r}: must be {describe(allowed[key])}{hint or '.'}")
+    missing = [key for key in required if key not in values]
+    if missing:
+        raise ConfigError(f"{path}{missing[0]}: {where} needs this key ({describe(allowed[missing[0]])}).")
+    return checked
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The words that `annotation` admits."""
+    if typing.get_origin(annotation) is Literal:
+        return [str(a) for a in typing.get_args(annotation)]
+    return [c for a in typing.get_args(annotation) for c in _choices(a)]
+
+
+def _signature(path: str, node: Any) -> Signature:
+    if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
+        raise ConfigError(f"{path}: needs a `_target_`, the dotted path of a class or function.")
+    target = node["_target_"]
+    try:
+        return signature(target)
+    except TargetError as error:
+        hint = nearest(target.rpartition(".")[2], defined_in(target))
+        raise ConfigError(f"{path}._target_={target}: {error}{hint}") from None
+
+
+def _check_target(path: str, node: Any, supplied: int, choice: str) -> dict:
+    """A node with a `_target_`: its other keys are arguments, less the first `supplied`, which creditlab gives."""
+    form = _signature(path, node)
+    names = [n for n in form.annotations if n not in form.positional[:supplied]]
+    allowed: dict[str, Any] = {n: form.annotations[n] for n in names}
+    if form.open:
+        allowed |= {k: Any for k in node if k not in allowed}
+    values = {k: v for k, v in node.items() if k != "_target_"}
+    required = [n for n in names if n in form.required]
+    checked = _check_keys(f"{path}.", values, allowed, required, f"{choice} ({node['_target_']})")
+    return {"_target_": node["_target_"], **checked}
+
+
+def _check_section(path: str, node: Any, section: type) -> dict:
+    allowed = typing.get_type_hints(section, include_extras=True)
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"{path}={node!r}: must be a mapping with the keys {', '.join(allowed)}.")
+    return _check_keys(f"{path}.", node, allowed, allowed, path)
+
+
+def _check_instruments(instruments: Mapping, observables: Iterable[str]) -> dict:
+    """A metric's positional parameters name what it observes; the rest are its keys."""
+    checked = {}
+    for name, node in instruments.items():
+        path = f"metrics.instruments.{name}"
+        form = _signature(path, node)
+        for parameter in form.positional:
+            if parameter not in observables:
+                raise ConfigError(
+                    f"{path}: {node['_target_']} observes {parameter!r}, which is not among "
+                    f"{', '.join(observables)}{nearest(parameter, observables)}"
+                )
+        checked[name] = _check_target(path, node, len(form.positional), name)
+    return checked
+
+
+def check(config: Mapping, observables: Iterable[str]) -> dict:
+    """`config` with every value in the type that its key asks for (1 becomes 1.0 where a float is wanted, so that
+    identities agree). Raises ConfigError at the first key that is unknown, missing, of a wrong type or out of range.
+    `config["choices"]` gives the option chosen in each group.
+    """
+    config = dict(config)
+    choices = config.pop("choices")
+    checked: dict[str, Any] = {"choices": dict(choices)}
+    for group in GROUPS:
+        choice = f"{group}={choices.get(group)}"
+        checked[group] = _check_target(group, config.pop(group, None), SUPPLIED[group], choice)
+    checked["training"] = _check_section("training", config.pop("training", None), Training)
+    checked["metrics"] = _check_section("metrics", config.pop("metrics", None), Metrics)
+    checked["metrics"]["instruments"] = _check_instruments(checked["metrics"]["instruments"], observables)
+    rest = typing.get_type_hints(Config, include_extras=True)
+    known = dict.fromkeys([*rest, *GROUPS, "training", "metrics"], Any) | rest
+    checked |= _check_keys("", config, known, [*rest], "a run")
+    _check_training(checked["training"])
+    return checked
+
+
+def _check_training(training: dict) -> None:
+    """`epochs`, where given, stands in the place of `steps`."""
+    if training["epochs"] is not None:
+        training["steps"] = None
+    elif training["steps"] is None:
+        raise ConfigError("training.steps=None and training.epochs=None: one of them must say how long to train.")
+
+
+def function(node: Mapping) -> Callable[..., Any]:
+    """The class or function at `node["_target_"]`."""
+    module, _, name = node["_target_"].rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def keys(node: Mapping) -> dict[str, Any]:
+    """The keys of `node` beside its `_target_`."""
+    return {key: value for key, value in node.items() if key != "_target_"}
+
+
+def partial(node: Mapping) -> functools.partial:
+    """The class or function of `node` with its keys bound."""
+    return functools.partial(function(node), **keys(node))

@@ -1,0 +1,1 @@
+"""Data, whole in memory as integers (see `base`)."""

@@ -1,0 +1,158 @@
+"""The contract of data sets: whole in memory as integers; a batch is indexed, augmented and normalised as tensors.
+
+    x = (raw − offset) / spread
+
+`normalise: standard` takes offset and spread from the training images (mean and standard deviation of each channel,
+exact: from the histogram of the integers); `unit` maps the range of the raw values to [0, 1]. There is no per-sample
+Python and no worker process. Which samples `limit` keeps and which are test samples is the same for every seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import pad as pad_border
+
+from creditlab import seeding
+from creditlab.datasets.augmentation import random_crop, random_flip
+from creditlab.keys import Count, PositiveInt, Range
+from creditlab.task import Task
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A data set as it was read. Data sets of one process share it, so its tensors are never written to."""
+
+    train_x: Tensor  # (samples, *input_shape), raw
+    train_y: Tensor  # (samples,) int64
+    test_x: Tensor
+    test_y: Tensor
+    classes: int
+    low: float  # least and greatest value of a raw entry
+    high: float
+    mean: Tensor  # float64, broadcasts over input_shape: (channels, 1, 1) for images
+    std: Tensor
+
+
+def image_arrays(
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: int, high: int, pad: int
+) -> Arrays:
+    """Images (samples, channels, height, width) of uint8 in [0, high] and their labels, with a border of `pad` zeros.
+
+    Mean and standard deviation are those of the training images without the border.
+    """
+    (train_x, train_y), (test_x, test_y) = train, test
+    mean, std = moments(train_x)
+    if pad:
+        train_x, test_x = (pad_border(x, (pad,) * 4) for x in (train_x, test_x))
+    return Arrays(train_x, train_y.long(), test_x, test_y.long(), classes, 0.0, float(high), mean, std)
+
+
+def moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of uint8 `images` (n, c, h, w): two (c, 1, 1) in float64."""
+    counts = torch.stack([torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])])
+    share = counts.double() / counts.sum(1, keepdim=True)  # (c, 256)
+    values = torch.arange(256.0, dtype=torch.float64)
+    mean = share @ values
+    std = (share * (values - mean[:, None]).square()).sum(1).sqrt()
+    return mean[:, None, None], torch.where(std > 0, std, 1.0)[:, None, None]
+
+
+class Dataset:
+    """Training, validation and test samples of a classification task.
+
+    `train_x`, `validation_x`, `test_x` are raw (what `normalise` takes), with their labels in `train_y` and so on; the
+    validation set is empty until `split`.
+
+    `limit` and `test_limit` keep that many samples, drawn once and for all (a smaller set lies in a larger one);
+    `validation` is the share of the training samples that `split` holds out; `crop` and `flip` augment images.
+    """
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        *,
+        normalise: Literal["standard", "unit"],
+        limit: PositiveInt | None,
+        test_limit: PositiveInt | None,
+        validation: Annotated[float, Range(0, 1, open_high=True)],
+        crop: Count,
+        flip: bool,
+    ) -> None:
+        self.train_x, self.train_y = _subset(arrays.train_x, arrays.train_y, limit, "limit")
+        self.test_x, self.test_y = _subset(arrays.test_x, arrays.test_y, test_limit, "test_limit")
+        self.validation_x, self.validation_y = self.train_x[:0], self.train_y[:0]
+        self._held_out = round(validation * len(self.train_y))
+        if self._held_out == len(self.train_y):
+            raise ValueError(
+                f"validation={validation} leaves none of {len(self.train_y)} samples to train on: lower it"
+            )
+        self.crop, self.flip = crop, flip
+        standard = normalise == "standard"
+        offset = arrays.mean if standard else torch.full_like(arrays.mean, arrays.low)
+        spread = arrays.std if standard else torch.full_like(arrays.std, arrays.high - arrays.low)
+        self._gain, self._bias = 1 / spread, -offset / spread  # float64
+        self.task = Task(
+            input_shape=tuple(self.train_x.shape[1:]),
+            classes=arrays.classes,
+            low=(arrays.low * self._gain + self._bias).min().item(),
+            high=(arrays.high * self._gain + self._bias).max().item(),
+        )
+        self.to(torch.device("cpu"), torch.float32)
+
+    @classmethod
+    def require(cls, **keys: Any) -> None:
+        """See that the data are on this machine, reading none: the ValueError that the constructor would raise for the
+        lack of them. Takes the keys of the constructor.
+        """
+
+    @property
+    def augments(self) -> bool:
+        """Whether `batch` needs a generator."""
+        return bool(self.crop or self.flip)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move everything to `device`; inputs are given out in `dtype`."""
+        for name in ("train", "validation", "test"):
+            for part in (f"{name}_x", f"{name}_y"):
+                setattr(self, part, getattr(self, part).to(device))
+        self._dtype = dtype
+        self._gain_there, self._bias_there = (t.to(dtype).to(device) for t in (self._gain, self._bias))
+
+    def split(self, seed: int) -> None:
+        """Move the share `validation` of the training samples to the validation set, chosen by `seed`. Once only."""
+        assert not len(self.validation_y), "already split"
+        if not self._held_out:
+            return
+        order = torch.randperm(len(self.train_y), generator=seeding.generator(seed, "validation"))
+        out, kept = order[: self._held_out], order[self._held_out :]
+        x, y = self.train_x, self.train_y
+        self.validation_x, self.validation_y, self.train_x, self.train_y = x[out], y[out], x[kept], y[kept]
+
+    def batch(self, indices: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Training samples `indices` (batch,), on the device of the data: inputs (batch, *input_shape), normalised, and
+        labels (batch,). Augmented only where a generator (on the CPU) is given.
+        """
+        x = self.train_x.index_select(0, indices)
+        if generator is not None:
+            if self.crop:
+                x = random_crop(x, self.crop, generator)
+            if self.flip:
+                x = random_flip(x, generator)
+        return self.normalise(x), self.train_y.index_select(0, indices)
+
+    def normalise(self, raw: Tensor) -> Tensor:
+        """Raw inputs (any, *input_shape) as the network takes them, in the dtype given to `to`."""
+        return torch.addcmul(self._bias_there, raw.to(self._dtype), self._gain_there)
+
+
+def _subset(x: Tensor, y: Tensor, limit: int | None, key: str) -> tuple[Tensor, Tensor]:
+    if limit is None:
+        return x, y
+    if limit > len(y):
+        raise ValueError(f"{key}={limit}: there are {len(y)} samples. Give at most that many, or null for all")
+    chosen = torch.randperm(len(y), generator=seeding.generator(0, "data"))[:limit]
+    return x[chosen], y[chosen]

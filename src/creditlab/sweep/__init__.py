@@ -1,0 +1,1 @@
+"""How many runs become a sweep: planning, launching, and telling where it stands."""

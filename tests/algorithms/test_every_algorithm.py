@@ -1,0 +1,198 @@
+"""One suite for every rule: a new YAML in `conf/algorithm` is picked up by it."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+from creditlab import seeding
+from creditlab.architectures.block import Block, weights
+from creditlab.config import partial
+from creditlab.task import Task
+from tests.common import options
+
+TASK = Task((1, 6, 6), 4, -1.0, 2.0)
+
+
+def mlp(generator):
+    network = nn.Sequential(
+        OrderedDict(
+            fc1=Block(nn.Sequential(nn.Flatten(), nn.Linear(36, 20)), nn.ReLU()),
+            fc2=Block(nn.Sequential(nn.Linear(20, 16), nn.BatchNorm1d(16)), nn.ReLU()),
+            readout=nn.Linear(16, 4),
+        )
+    )
+    return drawn(network, generator)
+
+
+def convolutional(generator):
+    network = nn.Sequential(
+        OrderedDict(
+            conv1=Block(nn.Sequential(nn.Conv2d(1, 5, 3, padding=1), nn.BatchNorm2d(5)), nn.ReLU(), nn.MaxPool2d(2)),
+            conv2=Block(nn.Conv2d(5, 6, 3, padding=1), nn.ReLU(), nn.Flatten()),
+            readout=nn.Linear(54, 4),
+        )
+    )
+    return drawn(network, generator)
+
+
+def drawn(network, generator):
+    with torch.no_grad():
+        for name, p in network.named_parameters():
+            if name.endswith("bias"):
+                p.zero_()
+        for w in weights(network).values():
+            w.copy_(torch.randn(w.shape, generator=generator) / w[0].numel() ** 0.5)
+    return network
+
+
+NETWORKS = {"mlp": mlp, "convolutional": convolutional}
+
+
+@pytest.fixture(params=options("algorithm"))
+def algorithm(request):
+    return request.param
+
+
+@pytest.fixture(params=NETWORKS)
+def draw(request):
+    return NETWORKS[request.param]
+
+
+def built(plan, name, draw, dtype=torch.float32):
+    network = draw(seeding.generator(0, "init"))
+    rule = partial(plan(f"algorithm={name}").config["algorithm"])(network, TASK, draw, seeding.generator(0, "feedback"))
+    return network.to(dtype), rule.to(dtype)
+
+
+def batch(n=24, dtype=torch.float32):
+    """Four classes, each a bright row of the image in noise."""
+    generator = torch.Generator().manual_seed(1)
+    y = torch.arange(n) % 4
+    x = 0.3 * torch.randn(n, 1, 6, 6, generator=generator)
+    x[torch.arange(n), 0, y + 1] += 1.0
+    return x.clamp(TASK.low, TASK.high).to(dtype), y
+
+
+def step(network, rule, x, y, number=0, **keys):
+    return rule.assign(network, x, y, generator=seeding.generator(0, "algorithm", number), **keys)
+
+
+def gradients(network):
+    return {n: None if p.grad is None else p.grad.clone() for n, p in network.named_parameters()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shapes_dtypes_and_bounds_of_what_it_gives(plan, algorithm, draw, dtype):
+    network, rule = built(plan, algorithm, draw, dtype)
+    x, y = batch(dtype=dtype)
+    readings = step(network, rule, x, y)
+    assert readings.loss.ndim == 0
+    assert readings.loss.isfinite()
+    assert not readings.loss.requires_grad
+    assert readings.errors == {}
+    trained = {n: p for n, p in network.named_parameters() if p.grad is not None}
+    assert trained
+    assert all(p.grad.shape == p.shape and p.grad.dtype == dtype and p.grad.isfinite().all() for p in trained.values())
+    network.eval()
+    scores = rule.predict(network, x)
+    assert scores.shape == (len(y), TASK.classes)
+    seen = rule.represent(network, x)
+    assert list(seen) == [n for n, _ in network.named_children()][:-1]
+    assert all(len(h) == len(y) for h in seen.values())
+
+
+def test_it_neither_moves_parameters_nor_leaves_gradients_behind(plan, algorithm, draw):
+    network, rule = built(plan, algorithm, draw)
+    x, y = batch()
+    before = {n: p.clone() for n, p in network.named_parameters()}
+    step(network, rule, x, y)
+    once = gradients(network)
+    assert all(torch.equal(before[n], p) for n, p in network.named_parameters())
+    _, fresh = built(plan, algorithm, draw)  # a rule may keep running means
+    step(network, fresh, x, y)
+    again = gradients(network)
+    assert all((once[n] is None and again[n] is None) or torch.equal(once[n], again[n]) for n in once)
+
+
+def test_only_the_generator_that_it_is_handed_matters(plan, algorithm, draw):
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        network, rule = built(plan, algorithm, draw)
+        step(network, rule, *batch())
+        found.append(gradients(network))
+    assert all(
+        (a is None and b is None) or torch.equal(a, b) for a, b in zip(*(f.values() for f in found), strict=True)
+    )
+
+
+def test_a_probe_reads_error_signals_and_changes_nothing(plan, algorithm, draw):
+    x, y = batch()
+    network, rule = built(plan, algorithm, draw)
+    step(network, rule, x, y)
+    plain = gradients(network)
+    network, rule = built(plan, algorithm, draw)
+    readings = step(network, rule, x, y, probe=True)
+    probed = gradients(network)
+    assert all((plain[n] is None and probed[n] is None) or torch.equal(plain[n], probed[n]) for n in plain)
+    blocks = [n for n, _ in network.named_children()]
+    assert set(readings.errors) <= set(blocks)
+    if algorithm != "es":
+        assert readings.errors
+        assert all(e.isfinite().all() and e.any() for e in readings.errors.values())
+
+
+def test_the_error_signal_makes_the_weights_gradient(plan, algorithm):
+    """δ_lᵀ h_{l−1} of the readings is the `.grad` of the layer, for rules that have an error signal."""
+    network, rule = built(plan, algorithm, mlp, torch.float64)
+    x, y = batch(dtype=torch.float64)
+    if algorithm == "es" or algorithm.startswith("ff"):
+        pytest.skip("no error signal, or one of stacked positive and negative samples (tested with the rule)")
+    delta = step(network, rule, x, y, probe=True).errors["fc1"]
+    torch.testing.assert_close(delta.T @ x.flatten(1), weights(network)["fc1"].grad)
+
+
+def test_its_state_comes_back_from_a_state_dict(plan, algorithm, draw):
+    x, y = batch()
+    network, rule = built(plan, algorithm, draw)
+    for number in range(2):
+        step(network, rule, x, y, number)
+    state = {n: t.clone() for n, t in rule.state_dict().items()}
+    buffers = {n: t.clone() for n, t in network.state_dict().items()}
+    step(network, rule, x, y, 2)
+    expected = gradients(network)
+    network, rule = built(plan, algorithm, draw)
+    rule.load_state_dict(state)
+    network.load_state_dict(buffers)
+    step(network, rule, x, y, 2)
+    found = gradients(network)
+    assert all((expected[n] is None and found[n] is None) or torch.equal(expected[n], found[n]) for n in expected)
+
+
+def test_it_learns(plan, algorithm, draw):
+    """With AdamW, for every rule: four easy classes, from chance to almost all right."""
+    network, rule = built(plan, algorithm, draw)
+    trained = [*network.parameters(), *rule.parameters()]
+    optimiser = torch.optim.AdamW(trained, lr=0.01, weight_decay=0.0)
+    x, y = batch(128)
+    steps = 150
+    for number in range(steps):
+        step(network, rule, x, y, number, progress=number / steps)
+        optimiser.step()
+    network.eval()
+    with torch.no_grad():
+        accuracy = (rule.predict(network, x).argmax(1) == y).double().mean()
+    assert accuracy > 0.9
+
+
+def test_it_trains_every_block(plan, algorithm, draw):
+    """Over training, every weight that the rule is meant to train moves."""
+    network, rule = built(plan, algorithm, draw)
+    x, y = batch()
+    reached = set()
+    for number in range(8):
+        step(network, rule, x, y, number, progress=number / 8)
+        reached |= {n for n, w in weights(network).items() if w.grad is not None and w.grad.any()}
+    assert reached >= {n for n, _ in network.named_children() if n != "readout"}

@@ -1,0 +1,206 @@
+"""`python -m analysis`: what it prints and writes, and what it says of folders that cannot be analysed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.__main__ import main
+
+RNG = np.random.default_rng(0)
+
+
+def outcome(**_) -> dict:
+    values = RNG.normal(size=4)
+    names = ["test/accuracy", "weights/block1/stable_rank", "activations/block1/dead_fraction", "test/accuracy@init"]
+    return {"metrics": dict(zip(names, map(float, values), strict=True)), "loss": RNG.normal(size=30)}
+
+
+@pytest.fixture
+def sweep(folder):
+    return folder.cross(outcome, 3, algorithm=["bp", "fa", "es"], optimiser=["sgd", "muon"])
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_tables_are_written_and_printed(sweep, capsys):
+    assert main([str(sweep.path)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    report = sweep.path / "report"
+    assert sorted(p.name for p in report.iterdir()) == ["analysis.json", "anova.csv", "concordance.csv", "runs.csv"]
+    runs, anova, concordance = (pd.read_csv(report / f"{name}.csv") for name in ("runs", "anova", "concordance"))
+    assert len(runs) == 18
+    assert list(runs.columns[:3]) == ["run", "identity", "status"]
+    assert "test/accuracy@init" in runs.columns
+    assert "test/accuracy@init" not in set(anova["metric"])
+    assert list(dict.fromkeys(anova["metric"])) == [
+        *["test/accuracy", "activations/block1/dead_fraction", "weights/block1/stable_rank"]
+    ]
+    assert list(concordance["raters"]) == ["algorithm", "optimiser"]
+    notes = json.loads((report / "analysis.json").read_text())
+    assert notes["anova"]["families"] == {"algorithm": 3, "optimiser": 3, "algorithm:optimiser": 3, "seed": 3}
+    assert notes["anova"]["models"][0]["method"] == "closed form"
+
+    assert "18 runs found: 18 complete" in out
+    assert "Factors: algorithm (bp, es, fa) × optimiser (muon, sgd); 3 seeds" in out
+    f = anova.set_index(["metric", "term"]).loc[("test/accuracy", "algorithm"), "F"]
+    row = next(line for line in out.splitlines() if line.startswith("test/accuracy"))
+    assert f"{f:.3g}" in row
+    assert "algorithm + optimiser + algorithm:optimiser + seed (block); n = 18 runs; residual df 10" in out.replace(
+        "\n", " "
+    )
+    assert f"{concordance['W'][0]:.3f}".lstrip("0") in out
+    assert str(report / "anova.csv") in out
+    assert "\x1b" not in out  # plain where there is no terminal
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_fit_the_width(sweep, capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main([str(sweep.path)]) == 0
+    printed = capsys.readouterr().out.partition("Written")[0].splitlines()
+    assert max(len(line) for line in printed if not line.startswith("Runs in")) <= width
+    assert any(line.split()[:1] == ["weights/block1/stable_rank"] for line in printed)  # names are whole
+    assert sum(line.startswith("test/accuracy") for line in printed) == (1 if width == 120 else 2)
+
+
+def test_metrics_and_type_can_be_chosen(sweep, capsys):
+    next(sweep.path.glob("es-muon*s2*/summary.json")).unlink()
+    assert main([str(sweep.path), "--metrics", "test/*", "act*", "--type", "III"]) == 0
+    anova = pd.read_csv(sweep.path / "report" / "anova.csv")
+    assert set(anova["metric"]) == {"test/accuracy", "activations/block1/dead_fraction"}
+    assert "type III" in capsys.readouterr().out.replace("\n", " ")
+    assert main([str(sweep.path), "--metrics", "tset/*"]) == 2
+    assert "no metric matches tset/*. There are test/accuracy" in capsys.readouterr().err
+
+
+def test_partial_sweep_says_what_is_missing(sweep, capsys):
+    for run in sweep.path.glob("es-muon*"):
+        (run / "summary.json").unlink()
+        (run / "error.txt").write_text("RuntimeError: [red]no[/red] [/] \x1b[31mmemory\nTraceback\n")
+    (next(sweep.path.glob("bp-sgd*")) / "summary.json").write_text('{"schema": ')
+    assert main([str(sweep.path)]) == 0
+    out = capsys.readouterr().out
+    assert "18 runs found: 14 complete, 3 failed, 1 corrupt" in out
+    assert ": RuntimeError: [red]no[/red] [/]  [31mmemory" in out  # as it is, without the escape
+    assert "  corrupt: bp-sgd-digits-mlp-s0-" in out
+    assert "  algorithm:optimiser left out: no run at algorithm=es, optimiser=muon" in out
+    assert "type II" in out.replace("\n", " ")
+    assert main([str(sweep.path), "--strict"]) == 2
+    assert capsys.readouterr().err == (
+        "analysis: test/accuracy: no run at algorithm=es, optimiser=muon. "
+        "Run what is missing, or leave out --strict for a smaller model.\n"
+    )
+
+
+def test_names_with_markup_are_printed_as_they_are(folder, capsys):
+    for seed in range(2):
+        for value in ("[bold]x[/bold]", "[/]", "<b>"):
+            folder.add(**outcome(), keys={"architecture.norm": value}, seed=seed)
+    assert main([str(folder.path)]) == 0
+    assert "Factors: architecture.norm ([bold]x[/bold], [/], <b>); 2 seeds" in capsys.readouterr().out
+
+
+# Bad input -------------------------------------------------------------------------------------------------------------
+
+
+def message(capsys, *arguments: object) -> str:
+    """The one line on stderr of a call that must fail."""
+    assert main([str(a) for a in arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("analysis: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_missing_folder(tmp_path, capsys):
+    assert f"{tmp_path / 'nowhere'} is not a folder" in message(capsys, tmp_path / "nowhere")
+
+
+def test_empty_and_foreign_folder(tmp_path, capsys):
+    assert "holds no run (it holds nothing)" in message(capsys, tmp_path)
+    (tmp_path / "holiday.jpg").touch()
+    assert "holds no run (it holds holiday.jpg)" in message(capsys, tmp_path)
+    assert not (tmp_path / "report").exists()
+
+
+def test_parent_of_a_sweep(sweep, capsys):
+    assert f"Did you mean {sweep.path}?" in message(capsys, sweep.path.parent)
+
+
+def test_all_runs_failed(folder, capsys):
+    for algorithm in ("bp", "fa"):
+        folder.add(status="failed", algorithm=algorithm)
+    assert main([str(folder.path)]) == 2
+    out, err = capsys.readouterr()
+    assert err == "analysis: none of the 2 runs is finished: nothing to analyse.\n"
+    assert out.count("RuntimeError: the device is on fire") == 2
+    assert len(pd.read_csv(folder.path / "report" / "runs.csv")) == 2
+
+
+def test_nothing_varies(folder, capsys):
+    for seed in range(3):
+        folder.add(**outcome(), seed=seed)
+    assert "no factor varies" in message(capsys, folder.path)
+
+
+def test_one_run_a_cell_says_that_nothing_can_be_tested(folder, capsys):
+    for algorithm in ("bp", "fa", "es"):
+        folder.add(**outcome(), algorithm=algorithm)
+    assert main([str(folder.path)]) == 0
+    out = capsys.readouterr().out.replace("\n", " ")
+    assert "Nothing can be tested." in out
+    assert (
+        "Not tested, no residual degree of freedom: 3 runs are no more than the model has parameters; add seeds" in out
+    )
+    assert list(pd.read_csv(folder.path / "report" / "anova.csv").columns)[0] == "metric"
+
+
+def test_report_that_cannot_be_written(sweep, capsys):
+    (sweep.path / "report").write_text("a file where the folder should be")
+    assert f"cannot write to {sweep.path / 'report'}: File exists." in message(capsys, sweep.path)
+
+
+def test_a_write_that_fails_leaves_the_old_table(sweep, capsys, monkeypatch):
+    assert main([str(sweep.path)]) == 0
+    before = (sweep.path / "report" / "runs.csv").read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device", "runs.csv")
+
+    monkeypatch.setattr(os, "fsync", full)
+    capsys.readouterr()
+    assert "No space left on device" in message(capsys, sweep.path)
+    assert (sweep.path / "report" / "runs.csv").read_bytes() == before
+    assert not list((sweep.path / "report").glob(".*"))
+
+
+def test_as_a_command(tmp_path: Path):
+    helped = python("-c", "import sys; from analysis.__main__ import main; main(['--help'])")
+    assert helped.returncode == 0
+    assert "python -m analysis DIR" in helped.stdout
+    light = python(
+        "-c", "import sys, analysis.__main__; print({'pandas', 'scipy', 'rich', 'torch'} & set(sys.modules))"
+    )
+    assert light.stdout == "set()\n"
+    failed = python("-m", "analysis", str(tmp_path / "nowhere"))
+    assert failed.returncode == 2
+    assert "Traceback" not in failed.stderr
+    assert failed.stderr.startswith("analysis: ")
+
+
+def test_analysis_imports_nothing_of_training(sweep):
+    code = f"import sys; from analysis.__main__ import main; main([{str(sweep.path)!r}])"
+    seen = python("-c", code + "; print({'torch', 'hydra', 'matplotlib'} & set(sys.modules))")
+    assert seen.stdout.endswith("set()\n"), seen.stderr

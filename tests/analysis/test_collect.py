@@ -1,0 +1,151 @@
+"""What of a sweep is a factor, and what is counted and left out."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+import analysis
+from creditlab import records
+
+
+def metrics(**_) -> dict:
+    return {"metrics": {"test/accuracy": 0.9}}
+
+
+def test_options_that_vary_are_factors_and_their_own_keys_are_not(folder):
+    folder.cross(metrics, 2, algorithm=["bp", "es", "ff"], optimiser=["sgd", "muon"])
+    sweep = analysis.load(folder.path)
+    assert sweep.factors == ["algorithm", "optimiser"]  # not algorithm.sigma, algorithm._target_, optimiser.momentum
+    assert (sweep.aliased, sweep.nested) == ({}, {})
+    assert list(sweep.runs.columns) == [
+        *["run", "identity", "status", "algorithm", "optimiser", "dataset", "architecture", "seed", "test/accuracy"]
+    ]
+    assert len(sweep.runs) == 12
+    row = sweep.runs.iloc[0]
+    assert row["run"] == f"bp-muon-digits-mlp-s0-{row['identity']}"
+
+
+def test_a_key_swept_within_an_option_is_a_factor(folder):
+    for algorithm in ("bp", "fa"):
+        for lr in (0.1, 0.01):
+            for widths in ([8], [8, 8]):
+                keys = {"optimiser.lr": lr, "architecture.widths": widths, "training.steps": int(lr * 100)}
+                folder.add({"test/loss": 1.0}, keys=keys, algorithm=algorithm)
+    sweep = analysis.load(folder.path)
+    assert sweep.factors == ["algorithm", "optimiser.lr", "architecture.widths"]
+    assert sweep.aliased == {"training.steps": "optimiser.lr"}
+    assert set(sweep.runs["architecture.widths"]) == {"[8]", "[8, 8]"}
+    assert set(sweep.runs["optimiser.lr"]) == {0.1, 0.01}
+
+
+@pytest.mark.parametrize(
+    ("rate", "by"),
+    [
+        ({"bp": 0.1, "es": 0.2}, "algorithm"),
+        ({"bp-sgd": 1, "bp-muon": 2, "es-sgd": 3, "es-muon": 2}, "algorithm × optimiser"),
+        ({0: 0.1, 1: 0.2}, "seed"),
+    ],
+)
+def test_a_key_that_factors_tell_is_aliased(folder, rate, by):
+    for algorithm in ("bp", "es"):
+        for optimiser in ("sgd", "muon"):
+            for seed in (0, 1):
+                value = rate.get(algorithm) or rate.get(f"{algorithm}-{optimiser}") or rate.get(seed)
+                folder.add(
+                    {"test/loss": 1.0},
+                    keys={"training.rate": value},
+                    algorithm=algorithm,
+                    optimiser=optimiser,
+                    seed=seed,
+                )
+    sweep = analysis.load(folder.path)
+    assert sweep.factors == ["algorithm", "optimiser"]
+    assert sweep.aliased == {"training.rate": by}
+
+
+def test_a_key_swept_for_one_option_is_nested(folder):
+    for seed in (0, 1):
+        folder.add({"test/loss": 1.0}, algorithm="bp", seed=seed)
+        for sigma in (0.1, 0.2):
+            folder.add({"test/loss": 1.0}, keys={"algorithm.sigma": sigma}, algorithm="es", seed=seed)
+    sweep = analysis.load(folder.path)
+    assert sweep.factors == ["algorithm"]
+    assert sweep.nested == {"algorithm.sigma": "algorithm"}
+    assert sweep.runs.set_index("algorithm").loc["bp", "algorithm.sigma"].isna().all()
+
+
+def test_seeds_of_their_own_alias_nothing(folder):
+    for seed, (algorithm, lr) in enumerate([("bp", 0.1), ("bp", 0.2), ("es", 0.1), ("es", 0.2)]):
+        folder.add({"test/loss": 1.0}, keys={"optimiser.lr": lr}, algorithm=algorithm, seed=seed)
+    assert analysis.load(folder.path).factors == ["algorithm", "optimiser.lr"]
+
+
+def test_instruments_are_no_factor_and_do_not_make_two_of_one_experiment(folder):
+    for algorithm in ("bp", "fa"):
+        folder.add({"test/loss": 1.0}, algorithm=algorithm)
+    many = folder.add({"test/loss": 1.0, "weights/a/stable_rank": 2.0}, keys={"metrics.points": 9}, algorithm="bp")
+    sweep = analysis.load(folder.path)
+    assert sweep.factors == ["algorithm"]
+    assert len(sweep.runs) == 3
+    assert len(sweep.repeats) == 1
+    assert many.name not in sweep.repeats
+    assert set(sweep.usable["run"]) == set(sweep.runs["run"]) - set(sweep.repeats)
+
+
+def test_every_run_is_counted_and_none_imputed(folder):
+    folder.cross(metrics, 2, algorithm=["bp", "fa"])
+    folder.add(status="failed", algorithm="kp")
+    folder.add(status="unfinished", algorithm="dfa")
+    folder.add({"test/accuracy": None}, status="diverged", algorithm="es")
+    torn = folder.add({"test/accuracy": 0.5}, algorithm="bp", seed=9)
+    with open(torn / "history.jsonl", "a") as file:
+        file.write("{}\n")
+    foreign = folder.add({"test/accuracy": 0.5}, algorithm="bp", seed=10)
+    (foreign / "run.json").write_text('{"schema": 99}')
+    (folder.path / "report").mkdir()
+    sweep = analysis.load(folder.path)
+    assert sweep.counts == {"complete": 4, "failed": 1, "unfinished": 1, "diverged": 1, "corrupt": 2}
+    assert len(sweep.usable) == 5
+    values = sweep.runs.set_index("status")["test/accuracy"]
+    assert (values["complete"] == 0.9).all()
+    assert values.drop("complete").isna().all()
+    assert set(sweep.runs["algorithm"].dropna()) == {"bp", "fa", "kp", "dfa", "es"}
+    problems = {run.name: run.problem for run in sweep.records}
+    assert "digest" in problems[torn.name]
+    assert "schema 99" in problems[foreign.name]
+
+
+def test_planned_runs_that_are_not_there(folder):
+    there = folder.add({"test/accuracy": 0.5}, algorithm="bp")
+    plan = {"schema": records.SCHEMA, "command": "", "factors": {}, "runs": [{"name": there.name}, {"name": "gone"}]}
+    records.write_json(folder.path / "sweep.json", plan)
+    sweep = analysis.load(folder.path)
+    assert (sweep.planned, sweep.missing, sweep.problems) == (2, ["gone"], [])
+    (folder.path / "sweep.json").write_text("{")
+    sweep = analysis.load(folder.path)
+    assert (sweep.planned, sweep.missing) == (None, [])
+    assert sweep.problems[0].startswith("sweep.json cannot be read: ")
+
+
+def test_metrics_in_order_behaviour_first_and_numbers_only(folder):
+    names = ["weights/block10/x", "weights/block2/x", "activations/a", "test/loss", "test/loss@init", "train/loss"]
+    folder.add(dict.fromkeys(names, 1.0) | {"test/steps": 3, "words": "many", "flag": True})
+    sweep = analysis.load(folder.path)
+    assert sweep.not_numeric == ["flag", "words"]
+    assert sweep.outcomes == [
+        *["test/loss", "test/steps", "train/loss", "activations/a", "weights/block2/x", "weights/block10/x"]
+    ]
+    assert set(sweep.metrics) - set(sweep.outcomes) == {"test/loss@init"}
+    assert list(sweep.runs.columns[-len(sweep.metrics) :]) == sweep.metrics
+    assert all(sweep.runs[sweep.metrics].dtypes == float)
+
+
+def test_the_order_of_folders_does_not_matter(folder, monkeypatch):
+    folder.cross(metrics, 2, algorithm=["bp", "es"], optimiser=["sgd", "muon"])
+    first = analysis.load(folder.path)
+    real = records.read_sweep
+    monkeypatch.setattr(records, "read_sweep", lambda path: real(path)[::-1])
+    second = analysis.load(folder.path)
+    assert second.factors == first.factors
+    pd.testing.assert_frame_equal(second.runs.sort_values("run", ignore_index=True), first.runs)

@@ -1,0 +1,185 @@
+"""Kendall's W against scipy, pingouin, plain loops and simulation."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pingouin
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import analysis
+from analysis.concordance import bootstrap_w, concordance, kendall_w, mean_spearman, noise_ceiling
+
+sizes = {"m": st.integers(2, 6), "n": st.integers(3, 12), "state": st.integers(0, 2**32 - 1)}
+
+
+def scores(m: int, n: int, state: int, ties: bool) -> np.ndarray:
+    """(raters, items); with ties, few distinct values, yet no rater that ties every item."""
+    rng = np.random.default_rng(state)
+    drawn = rng.integers(0, 4, size=(m, n)).astype(float) if ties else rng.normal(size=(m, n))
+    drawn[:, :2] = [0, 1] if ties else drawn[:, :2]
+    return drawn + (0 if ties else rng.normal(size=n))
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(**sizes, ties=st.booleans())
+def test_w_is_friedmans(m, n, state, ties):
+    x = scores(m, n, state, ties)
+    friedman = stats.friedmanchisquare(*x.T).statistic
+    assert kendall_w(x) == pytest.approx(friedman / (m * (n - 1)), rel=1e-10, abs=1e-12)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_w_is_pingouins(ties):
+    x = scores(4, 9, 1, ties)
+    long = pd.DataFrame(x).melt(ignore_index=False, var_name="item", value_name="loss").reset_index(names="rater")
+    theirs = pingouin.friedman(long, dv="loss", within="item", subject="rater")["W"].iloc[0]
+    assert kendall_w(x) == pytest.approx(theirs, rel=1e-10)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(**sizes, ties=st.booleans())
+def test_mean_spearman_is_the_mean_over_pairs(m, n, state, ties):
+    x = scores(m, n, state, ties)
+    pairs = [stats.spearmanr(a, b).statistic for a, b in combinations(x, 2)]
+    assert mean_spearman(x) == pytest.approx(np.mean(pairs), abs=1e-10)
+    if not ties:
+        assert mean_spearman(x) == pytest.approx((m * kendall_w(x) - 1) / (m - 1), abs=1e-10)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(**sizes, ties=st.booleans())
+def test_laws(m, n, state, ties):
+    x = scores(m, n, state, ties)
+    rng = np.random.default_rng(state)
+    w = kendall_w(x)
+    assert -1e-12 <= w <= 1 + 1e-12
+    assert kendall_w(x[rng.permutation(m)][:, rng.permutation(n)]) == pytest.approx(w, abs=1e-12)
+    assert kendall_w(np.exp(x) + 7) == pytest.approx(w, abs=1e-12)  # ranks alone count
+    assert kendall_w(np.tile(x[:1], (m, 1))) == pytest.approx(1, abs=1e-12)
+    assert mean_spearman(np.tile(x[:1], (m, 1))) == pytest.approx(1, abs=1e-12)
+
+
+def test_two_opposed_raters_and_raters_without_an_opinion():
+    assert kendall_w(np.array([[1.0, 2, 3, 4], [4, 3, 2, 1]])) == 0
+    assert mean_spearman(np.array([[1.0, 2, 3, 4], [4, 3, 2, 1]])) == pytest.approx(-1)
+    assert np.isnan(kendall_w(np.ones((3, 5))))
+    assert np.isnan(mean_spearman(np.array([[1.0, 1, 1], [1, 2, 3]])))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_bootstrap_is_w_of_the_resampled_items(ties):
+    """The same draws, ranked anew."""
+    x = scores(5, 40, 3, ties)
+    x[0] = np.arange(40)  # a rater without ties beside those with
+    rng = np.random.default_rng(4)
+    expected = [kendall_w(x[:, rng.integers(40, size=40)]) for _ in range(37)]
+    np.testing.assert_allclose(bootstrap_w(x, np.random.default_rng(4), draws=37), expected, rtol=1e-10)
+
+
+def test_noise_ceiling_is_reached_by_raters_that_differ_by_seeds_alone():
+    rng = np.random.default_rng(5)
+    truth = rng.normal(size=4000)
+    seeds = [truth + rng.normal(size=(4, 4000)) for _ in range(5)]
+    w = kendall_w(np.stack([each.mean(axis=0) for each in seeds]))
+    assert noise_ceiling(seeds) == pytest.approx(w, abs=0.01)
+    single = np.mean([mean_spearman(each) for each in seeds])
+    assert noise_ceiling(seeds) > (1 + 4 * single) / 5 + 0.1  # what single seeds agree on is less
+    assert np.isnan(noise_ceiling([each[:1] for each in seeds]))
+
+
+def test_p_is_uniform_for_unrelated_raters():
+    """At 0.05, within four standard errors; the chi-square is slightly conservative for few raters."""
+    rng = np.random.default_rng(6)
+    m, n, draws = 20, 30, 2000
+    w = np.array([kendall_w(rng.normal(size=(m, n))) for _ in range(draws)])
+    assert w.mean() == pytest.approx(1 / m, abs=4 * w.std() / np.sqrt(draws))  # the floor
+    assert abs((stats.chi2.sf(m * (n - 1) * w, n - 1) < 0.05).mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 / draws)
+
+
+# On a sweep ------------------------------------------------------------------------------------------------------------
+
+
+def losses(seed: int, items: int = 60, **options: str) -> dict:
+    """A loss with a common part, a part of the algorithm and one of the run."""
+    parts = [np.random.default_rng(abs(hash_of(x))).normal(size=items) for x in ("all", options["algorithm"])]
+    own = np.random.default_rng(abs(hash_of(f"{sorted(options.items())}{seed}"))).normal(size=items)
+    return {"loss": parts[0] + parts[1] + 0.3 * own, "metrics": {"test/loss": float(own[0])}}
+
+
+def hash_of(text: str) -> int:
+    return int.from_bytes(text.encode()[-7:], "big")
+
+
+def test_raters_are_averages_over_runs_of_a_seed_then_seeds(folder):
+    folder.cross(losses, 3, algorithm=["bp", "fa", "es"], optimiser=["sgd", "muon"], dataset=["digits", "mnist"])
+    found = concordance(analysis.load(folder.path))
+    assert list(found.table.columns) == [
+        *["dataset", "raters", "n_raters", "n_items", "W", "chi2", "df", "p"],
+        *["mean_spearman", "ci_low", "ci_high", "noise_ceiling"],
+    ]
+    rows = found.table.set_index(["dataset", "raters"])
+    assert list(rows.index) == [(d, r) for d in ("digits", "mnist") for r in ("algorithm", "optimiser")]
+    for (dataset, raters), row in rows.iterrows():
+        levels = ["bp", "fa", "es"] if raters == "algorithm" else ["sgd", "muon"]
+        others = ["sgd", "muon"] if raters == "algorithm" else ["bp", "fa", "es"]
+        other = "optimiser" if raters == "algorithm" else "algorithm"
+        runs = np.array(
+            [
+                [[losses(s, **{raters: a, other: b, "dataset": dataset})["loss"] for b in others] for s in range(3)]
+                for a in levels
+            ]
+        )  # (raters, seeds, others, items)
+        friedman = stats.friedmanchisquare(*runs.mean(axis=(1, 2)).T)
+        m = len(levels)
+        assert (row["n_raters"], row["n_items"], row["df"]) == (m, 60, 59)
+        assert row["chi2"] == pytest.approx(friedman.statistic, rel=1e-9)
+        assert row["W"] == pytest.approx(friedman.statistic / (m * 59), rel=1e-9)
+        assert row["p"] == pytest.approx(friedman.pvalue, rel=1e-6)
+        assert row["ci_low"] < row["W"] < row["ci_high"]
+        rho = [np.mean([stats.spearmanr(a, b).statistic for a, b in combinations(x, 2)]) for x in runs.mean(axis=2)]
+        reliability = np.mean([3 * r / (1 + 2 * r) for r in rho])
+        assert row["noise_ceiling"] == pytest.approx((1 + (m - 1) * reliability) / m, rel=1e-9)
+    assert found.notes == []
+
+
+def test_runs_on_different_test_sets_are_not_pooled(folder):
+    folder.cross(losses, 2, algorithm=["bp", "fa"])
+    folder.add(**losses(2, algorithm="bp"), label=np.arange(60) % 3, algorithm="bp", seed=2)
+    found = concordance(analysis.load(folder.path))
+    assert found.table.empty
+    assert "have different test sets, whose items cannot be matched" in found.notes[0]
+    assert found.notes[0].startswith("digits: no concordance: ")
+
+
+def test_what_is_left_out_is_said(folder):
+    folder.cross(losses, 1, algorithm=["bp", "fa", "es"])
+    expected = concordance(analysis.load(folder.path))
+    assert expected.notes == ["digits: algorithm: no rater has two seeds, so there is no noise ceiling"]
+    folder.add(metrics={"test/loss": None}, status="diverged", algorithm="bp", seed=1)
+    folder.add(loss=np.full(60, np.nan), metrics={"test/loss": None}, algorithm="bp", seed=2)
+    broken = folder.add(**losses(3, algorithm="bp"), algorithm="bp", seed=3)
+    (broken / "arrays.npz").write_bytes(b"PK not a zip")
+    folder.add(metrics={"test/loss": 1.0}, algorithm="bp", seed=4)
+    found = concordance(analysis.load(folder.path))
+    pd.testing.assert_frame_equal(found.table, expected.table)
+    assert found.notes[0] == "digits: left out, diverged: 1"
+    assert found.notes[1].startswith("digits: left out, no readable per-sample loss: bp-sgd-digits-mlp-s3-")
+    assert found.notes[1].endswith(" and 1 more")
+    assert found.notes[2].startswith("digits: left out, a per-sample loss that is not finite: bp-sgd-digits-mlp-s2-")
+
+
+def test_the_global_random_state_is_neither_used_nor_moved(folder):
+    folder.cross(losses, 2, algorithm=["bp", "fa"])
+    sweep = analysis.load(folder.path)
+    np.random.seed(0)  # noqa: NPY002
+    first = concordance(sweep).table
+    np.random.seed(1)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    pd.testing.assert_frame_equal(concordance(sweep).table, first)
+    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002

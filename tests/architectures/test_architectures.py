@@ -1,0 +1,100 @@
+"""What every architecture in `conf/architecture` keeps to; a new one is picked up by its YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from creditlab.architectures.block import hidden_blocks, parameter_groups, readout, weights
+from creditlab.config import partial
+from creditlab.task import Task
+
+CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "architecture").glob("*.yaml"))
+SHAPES = [(1, 28, 28), (3, 32, 32)]
+
+
+def build(config: Path, shape: tuple[int, ...] = (3, 32, 32), seed: int = 0, **keys: Any) -> nn.Sequential:
+    node = yaml.safe_load(config.read_text()) | keys
+    return partial(node)(Task(shape, 7, -1.0, 1.0), torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
+def config(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_named_blocks_end_in_a_linear_readout(config: Path, shape: tuple[int, ...]) -> None:
+    network = build(config, shape)
+    blocks = dict(hidden_blocks(network))  # asserts that they are Blocks
+    assert [*blocks, "readout"] == [name for name, _ in network.named_children()]
+    assert readout(network).out_features == 7
+    assert not [p for block in blocks.values() for p in block.tail.parameters()]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_forward_is_body_activation_tail_of_each_block(config: Path, shape: tuple[int, ...]) -> None:
+    network = build(config, shape).eval()
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    h = x
+    for _, block in hidden_blocks(network):
+        a = block.body(h)
+        assert block.activation(a).shape == a.shape
+        h = block.tail(block.activation(a))
+    assert h.ndim == 2
+    scores = network(x)
+    assert scores.shape == (3, 7)
+    assert scores.isfinite().all()
+    torch.testing.assert_close(readout(network)(h), scores)
+
+
+def test_layers_have_names_of_their_own(config: Path) -> None:
+    network = build(config)
+    layers = weights(network)
+    matrices = [p for p in network.parameters() if p.ndim >= 2]
+    assert [id(p) for p in layers.values()] == [id(p) for p in matrices]
+    roles = {group["role"] for group in parameter_groups(network)}
+    assert roles == {"first", "hidden", "last", "vector"}
+
+
+def test_every_parameter_is_used(config: Path) -> None:
+    network = build(config)
+    x = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    nn.functional.cross_entropy(network(x), torch.arange(8) % 7).backward()
+    idle = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    # A bias before a normalisation has no effect; no default config has one.
+    assert idle == []
+
+
+def test_same_generator_same_weights(config: Path) -> None:
+    one, same, other = (build(config, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert one.keys() == same.keys()
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["readout.weight"], other["readout.weight"])
+
+
+def test_draws_from_the_generator_alone(config: Path) -> None:
+    before = torch.get_rng_state()
+    one = build(config, seed=1).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert all(torch.equal(t, one[name]) for name, t in build(config, seed=1).state_dict().items())
+
+
+def test_float32_on_the_cpu_and_float64_stays(config: Path) -> None:
+    network = build(config)
+    assert {(p.dtype, p.device.type) for p in network.parameters()} == {(torch.float32, "cpu")}
+    assert network.double()(torch.zeros(2, 3, 32, 32, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_inputs_that_are_no_images(config: Path) -> None:
+    if config.stem == "mlp":
+        assert build(config, (16,))(torch.zeros(2, 16)).shape == (2, 7)
+    else:
+        with pytest.raises(ValueError, match=r"shape \(16,\) are not images .*architecture=mlp"):
+            build(config, (16,))

@@ -1,0 +1,140 @@
+"""Sweeps on this machine, as a user gives them."""
+
+import json
+import shutil
+
+import pytest
+
+from creditlab import records
+from creditlab.sweep.plan import sweep_name
+
+SWEEP = ["-m", "sweep=s", "algorithm=bp,fa", "seed=range(2)"]
+
+
+def runs(folder):
+    return {run.name.rpartition("-")[0]: run for run in records.read_sweep(folder / "multirun" / "s")}
+
+
+def test_every_run_and_the_plan_are_recorded(finished_sweep):
+    found = runs(finished_sweep)
+    names = [f"{a}-adamw-digits-mlp-s{s}" for a in ("bp", "fa") for s in (0, 1)]
+    assert {name: run.status for name, run in found.items()} == dict.fromkeys(names, "complete")
+    plan = records.read_plan(finished_sweep / "multirun" / "s")
+    assert plan["factors"] == {"algorithm": ["bp", "fa"], "seed": [0, 1]}
+    assert {entry["name"] for entry in plan["runs"]} == {run.name for run in found.values()}
+    assert plan["runs"][0]["levels"] == {"algorithm": "bp", "seed": 0}
+
+
+def test_the_same_command_does_what_is_missing_and_more_levels_move_no_run(creditlab, swept):
+    first = runs(swept)
+    shutil.rmtree(first["bp-adamw-digits-mlp-s1"].folder)
+    (first["fa-adamw-digits-mlp-s0"].folder / "summary.json").write_text("{")
+    kept = first["fa-adamw-digits-mlp-s1"].folder / "summary.json"
+    stamp = kept.stat().st_mtime_ns
+    again = creditlab("-m", "sweep=s", "algorithm=bp,fa,dfa", "seed=range(2)")
+    assert again.code == 0
+    assert "4 runs to do, 2 finished before" in again.err
+    second = runs(swept)
+    assert len(second) == 6
+    for name in first:
+        assert second[name].status == "complete"
+        assert second[name].metrics == first[name].metrics
+        assert second[name].summary["history_sha256"] == first[name].summary["history_sha256"]
+    assert kept.stat().st_mtime_ns == stamp
+    assert records.read_plan(swept / "multirun" / "s")["factors"] == {"algorithm": ["bp", "fa", "dfa"], "seed": [0, 1]}
+    assert "0 runs to do, 4 finished before" in creditlab(*SWEEP).err
+
+
+def test_the_pool_gives_what_a_single_run_gives(creditlab, finished_sweep, tmp_path):
+    creditlab("algorithm=fa", "seed=1", "hydra.run.dir=alone")
+    (alone,) = records.read_sweep(tmp_path / "alone")
+    pooled = runs(finished_sweep)["fa-adamw-digits-mlp-s1"]
+    assert alone.name == pooled.name
+    for file in ("history.jsonl", "weights.safetensors", "arrays.npz"):
+        assert (alone.folder / file).read_bytes() == (pooled.folder / file).read_bytes()
+    assert alone.metrics == pooled.metrics
+
+
+def test_a_failed_run_stops_no_other_and_is_told(creditlab, own_package):
+    """A user's own rule, in the user's own package, that raises in one run and takes its worker down in another."""
+    command = ["--config-dir=my_conf", "-m", "sweep=s", "algorithm=mine", "algorithm.fate=die,raise,well"]
+    answer = creditlab(*command, "hydra.launcher.workers=1")
+    causes = ["RuntimeError: out of luck [with] markup", "the worker process ended with SIGKILL"]
+    assert answer.code == 1
+    assert "2 of 3 runs failed" in answer.err
+    assert all(cause in answer.err for cause in causes)
+    assert answer.err.count("error.txt") == 2
+    sweep = own_package / "multirun" / "s"
+    found = records.read_sweep(sweep)
+    assert sorted(run.status for run in found) == ["complete", "failed", "failed"]
+    assert sorted(run.problem for run in found) == ["", *causes]
+    assert "said by a user's own code" in (sweep / "workers.log").read_text()
+    assert "2 runs to do, 1 finished before" in creditlab(*command).err
+
+    status = creditlab("multirun/s", module="creditlab.sweep.status")
+    assert "2 failed" in status.out
+    assert all(cause in status.out for cause in causes)
+    counted = json.loads(creditlab("multirun/s", "--json", module="creditlab.sweep.status").out)
+    assert counted["counts"] == {"complete": 1, "failed": 2}
+    assert set(counted["problems"]) == set(causes)
+
+
+def test_divergence_is_counted_and_kept(creditlab, tmp_path):
+    answer = creditlab("-m", "sweep=s", "optimiser=sgd", "optimiser.lr=0.1,1e30")
+    assert answer.code == 0
+    assert "1 complete, 1 diverged" in answer.err
+    assert sorted(run.status for run in runs_all(tmp_path)) == ["complete", "diverged"]
+    assert "0 runs to do, 2 finished before" in creditlab("-m", "sweep=s", "optimiser=sgd", "optimiser.lr=0.1,1e30").err
+
+
+def runs_all(folder):
+    return records.read_sweep(folder / "multirun" / "s")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["algorithm=bp,bpp"], "algorithm=bpp: there is no such option, did you mean bp?"),
+        (["training.warmup=0,-1"], "training.warmup=-1: must be a whole number at least 0"),
+        (["architecture=mlp,lenet"], "architecture=lenet on dataset=digits"),
+        (["optimiser.lr=0.1,-1"], "optimiser=adamw: Invalid learning rate: -1"),
+        (["dataset=digits,mnist"], "MNIST is not on this machine"),
+        (["hydra.launcher.workers=0"], "hydra.launcher.workers=0: must be a whole number at least 1"),
+    ],
+)
+def test_one_invalid_run_starts_nothing(creditlab, tmp_path, overrides, message):
+    answer = creditlab("-m", "seed=0,1", *overrides)
+    assert answer.code == 2
+    assert message in answer.err
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_a_sweeps_folder_is_named_after_what_is_swept_and_set():
+    name = sweep_name(None, ["seed=0,1", "training.steps=2", "algorithm=bp,fa"])
+    assert name == "algorithm-seed_training.steps=2"
+    assert name == sweep_name(
+        None, ["training.steps=2", "algorithm=bp,fa,es", "seed=range(9)", "threads=2", "device=cpu"]
+    )
+    assert name != sweep_name(None, ["seed=0,1", "training.steps=3", "algorithm=bp,fa"])
+    assert sweep_name("mine", ["seed=0,1"]) == "mine"
+    assert sweep_name(None, []) == "sweep"
+    assert (
+        sweep_name(None, ["+experiment=a/b", "architecture.widths=[8,8],[4]"]) == "architecture.widths_experiment=a-b"
+    )
+    long = sweep_name(None, [f"key{i}={i}" for i in range(99)])
+    assert len(long) == 100
+    assert long != sweep_name(None, [f"key{i}={i}" for i in range(98)])
+
+
+def test_a_folder_that_cannot_be_written(creditlab, tmp_path):
+    (tmp_path / "taken").write_text("")
+    for keys in (["-m", "seed=0,1", "hydra.sweep.dir=taken/s"], ["hydra.run.dir=taken/s"]):
+        answer = creditlab(*keys)
+        assert answer.code == 2
+        assert "cannot write to" in answer.err
+
+
+def test_status_of_what_is_no_sweep(creditlab, tmp_path):
+    answer = creditlab("nowhere", module="creditlab.sweep.status")
+    assert answer.code == 2
+    assert "nowhere is not a folder" in answer.err

@@ -1,0 +1,109 @@
+import copy
+import re
+
+import pytest
+import yaml
+
+from creditlab import records
+from creditlab.__main__ import CONF
+from creditlab.config import GROUPS, ConfigError, check
+from creditlab.metrics import OBSERVABLES
+from tests.common import options
+
+
+@pytest.fixture
+def config(plan):
+    return plan("algorithm=fa").config
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g in (*GROUPS, "metrics") for o in options(g)])
+def test_every_option_passes_the_check(plan, group, option):
+    assert plan(f"{group}={option}").config["choices"][group] == option
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.relative_to(CONF).as_posix())
+def test_every_key_is_documented_where_it_is_set(path):
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# ") or path.parent.name == "help", "the first line says what the option is"
+    inside_hydra = False
+    for line in lines:
+        inside_hydra = line.startswith("hydra:") or (inside_hydra and line.startswith(" "))
+        if re.match(r" *[a-z_]+: \S", line) and not inside_hydra and path.parent.name != "help":
+            assert "_target_" in line or " # " in line, f"{line!r} has no comment"
+
+
+def test_the_keys_are_frozen(plan):
+    """The command line that users have in their scripts: a change of it must be a visible diff."""
+    found = {o: sorted(k for k in yaml.safe_load((CONF / f"{o}.yaml").read_text()) if k != "_target_") for o in FROZEN}
+    assert found == FROZEN
+
+
+FROZEN = {
+    "algorithm/fa": ["scale"],
+    "algorithm/dfa": ["scale"],
+    "optimiser/adamw": ["betas", "eps", "fused", "lr", "weight_decay"],
+    "architecture/mlp": ["activation", "bias", "init", "norm", "widths"],
+    "dataset/digits": ["limit", "normalise", "pad", "test_fraction", "validation"],
+}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["seed=-1"], r"seed=-1: must be a whole number at least 0"),
+        (["seed=x"], r"seed='x': must be a whole number"),
+        (["seed=1.5"], r"seed=1.5"),
+        (
+            ["precision=float16"],
+            r"precision='float16': must be float32 or float64 or bfloat16, did you mean bfloat16\?",
+        ),
+        (["training.stop_at_accuracy=96"], r"training.stop_at_accuracy=96: must be a number in \[0, 1\] or null"),
+        (["training.schedule=cosin"], r"did you mean cosine\?"),
+        (["training.batch_size=0"], r"training.batch_size=0: must be a whole number at least 1"),
+        (["training.steps=null"], r"training.steps=None and training.epochs=None"),
+        (["optimiser.lr=fast"], r"optimiser.lr='fast': must be a number"),
+        (["+optimiser.lrr=1"], r"optimiser=adamw \(torch.optim.AdamW\) has no key 'lrr', did you mean lr\?"),
+        (["algorithm=fa", "algorithm.scale=0"], r"algorithm.scale=0: must be a number more than 0"),
+        (
+            ["algorithm=fa", "~algorithm.scale"],
+            r"algorithm.scale: algorithm=fa .* needs this key \(a number more than 0\)",
+        ),
+        (
+            ["architecture.widths=[8,0]"],
+            r"architecture.widths=\[8, 0\]: must be a list, each a whole number at least 1",
+        ),
+        (["architecture.activation=rely"], r"did you mean relu\?"),
+        (["algorithm._target_=creditlab.algorithms.bp.Backpropagatio"], r"did you mean Backpropagation\?"),
+        (
+            ["+metrics.instruments.mine={_target_: creditlab.config.nearest}"],
+            r"observes 'name', which is not among weight",
+        ),
+        (["+extra=1"], r"extra: a run has no key 'extra'"),
+        (["~training.steps"], r"training.steps: training needs this key"),
+    ],
+)
+def test_a_mistake_names_the_key_the_value_and_what_is_allowed(plan, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(*overrides)
+
+
+def test_whole_numbers_count_as_floats_so_that_identities_agree(plan):
+    a, b = plan("optimiser.lr=1").config, plan("optimiser.lr=1.0").config
+    assert records.identity(a) == records.identity(b)
+    assert plan("training.steps=1e2").config["training"]["steps"] == 100
+
+
+def test_epochs_stand_in_the_place_of_steps(plan):
+    a, b = plan("training.epochs=2", "training.steps=5").config, plan("training.epochs=2").config
+    assert a["training"]["steps"] is None
+    assert records.identity(a) == records.identity(b)
+
+
+def test_the_order_of_overrides_does_not_matter(plan):
+    overrides = ["algorithm=fa", "optimiser=sgd", "training.steps=7", "seed=3"]
+    assert plan(*overrides).folder == plan(*overrides[::-1]).folder
+
+
+def test_checking_again_changes_nothing(config):
+    before = copy.deepcopy(config)
+    assert check(config, OBSERVABLES) == before == config

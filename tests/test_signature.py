@@ -1,0 +1,78 @@
+import subprocess
+import sys
+from typing import Any, Literal, get_args
+
+import pytest
+
+from creditlab.keys import Positive
+from creditlab.signature import TargetError, signature
+
+MODULE = """
+from dataclasses import dataclass
+from typing import Literal
+from creditlab.keys import Positive
+from other.place import thing as renamed
+import torch_that_is_not_there
+
+class Base:
+    def __init__(self, network, task, *, scale: Positive, kind: Literal["a", "b"] = "a"): ...
+
+class Derived(Base): ...
+
+class Free(Base):
+    def __init__(self, network, **rest): ...
+
+@dataclass
+class Data:
+    width: int
+    name: "str | None" = None
+
+def function(x, y: Tensor, *, rate: float | Tensor, flag: bool): ...
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    package = tmp_path / "pretend_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .inner import Derived as Exported\n")
+    (package / "inner.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "pretend_package"
+
+
+def test_keywords_with_their_types(module):
+    form = signature(f"{module}.inner.Base")
+    assert form.positional == ("network", "task")
+    assert form.keywords == {"scale": Positive, "kind": Literal["a", "b"]}
+    assert form.required == {"network", "task", "scale"}
+
+
+def test_inheritance_and_re_export_are_followed(module):
+    assert signature(f"{module}.inner.Derived") == signature(f"{module}.inner.Base")
+    assert signature(f"{module}.Exported") == signature(f"{module}.inner.Base")
+
+
+def test_dataclasses_functions_and_open_signatures(module):
+    assert signature(f"{module}.inner.Data").annotations == {"width": int, "name": str | None}
+    assert signature(f"{module}.inner.Data").required == {"width"}
+    form = signature(f"{module}.inner.function")
+    assert form.annotations["y"] is Any
+    assert float in get_args(form.annotations["rate"])
+    assert signature(f"{module}.inner.Free").open
+
+
+@pytest.mark.parametrize(
+    "target", ["plain", "nowhere.at.All", "pretend_package.inner.Missing", "pretend_package.nothing.X"]
+)
+def test_a_target_that_is_not_there(module, target):
+    with pytest.raises(TargetError):
+        signature(target)
+
+
+def test_torch_is_read_without_being_imported():
+    code = (
+        "import sys; from creditlab.signature import signature; form = signature('torch.optim.SGD');"
+        "assert 'momentum' in form.annotations, form; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
