@@ -17,7 +17,7 @@ install: .venv/installed
 	@touch $@
 
 demo: install
-	$(BIN)/creditlab -m sweep=demo 'algorithm=bp,fa,es,ff' 'optimiser=adamw,muon' 'seed=range(3)'
+	$(BIN)/creditlab -m +experiment=demo sweep=demo 'algorithm=bp,fa,es,ff' 'optimiser=adamw,muon' 'seed=range(3)'
 	$(BIN)/python -m analysis multirun/demo
 
 test: install

@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -78,6 +80,13 @@ def _listed(console: Console, runs: Iterable[Run]) -> None:
         _say(console, f"  … and {len(found) - SHOWN} more")
 
 
+def _levels(column: pd.Series) -> list[str]:
+    """The levels of a factor in words: numbers in their order, then names in theirs."""
+    there = column.drop_duplicates().to_frame()
+    words = labels(there).iloc[:, 0]
+    return words.iloc[np.lexsort((words, pd.to_numeric(there.iloc[:, 0], errors="coerce")))].tolist()
+
+
 def print_runs(console: Console, sweep: Sweep) -> None:
     """What was found, what is missing, and the factors."""
     counts = sweep.counts
@@ -91,8 +100,7 @@ def print_runs(console: Console, sweep: Sweep) -> None:
         _say(console, f"  never started: {some(sweep.missing)}")
     if sweep.repeats:
         _say(console, f"  left out, the same experiment as another run here: {some(sweep.repeats)}")
-    words = labels(sweep.runs)
-    factors = [f"{factor} ({some(list(dict.fromkeys(words[factor])))})" for factor in sweep.factors]
+    factors = [f"{factor} ({some(_levels(sweep.runs[factor]))})" for factor in sweep.factors]
     seeds = many(sweep.runs["seed"].nunique(), "seed")
     _say(console, f"Factors: {' × '.join(factors) or 'none'}; {seeds}")
     for key, by in sweep.aliased.items():

@@ -93,6 +93,8 @@ def assemble(config: Mapping[str, Any]) -> Parts:
         raise ConfigError(f"training.batch_size={batch}: dataset={choices['dataset']} has {samples} training samples.")
     per_epoch = samples // batch
     steps = training["steps"] or max(1, round(training["epochs"] * per_epoch))
+    with _blame("training"):
+        factor(0, steps, training["schedule"], training["warmup"])
     bfloat16 = config["precision"] == "bfloat16"
     return Parts(dataset, network, algorithm, optimiser, device, bfloat16, steps, per_epoch)
 

@@ -138,7 +138,7 @@ def test_metrics_in_order_behaviour_first_and_numbers_only(folder):
     ]
     assert set(sweep.metrics) - set(sweep.outcomes) == {"test/loss@init"}
     assert list(sweep.runs.columns[-len(sweep.metrics) :]) == sweep.metrics
-    assert all(sweep.runs[sweep.metrics].dtypes == float)
+    assert set(sweep.runs[sweep.metrics].dtypes.astype(str)) == {"float64"}
 
 
 def test_the_order_of_folders_does_not_matter(folder, monkeypatch):

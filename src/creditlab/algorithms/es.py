@@ -145,16 +145,18 @@ class EvolutionStrategies(Algorithm):
             epsilon = {name: directions[which] for name, directions in noise.items()}
             for sign, row in zip(self.signs, losses, strict=True):
                 row.append(evaluate(epsilon, sign * self.sigma))
-        fitness = -torch.stack([torch.cat(row) for row in losses])  # (signs, n)
-        utility = shape_fitness(fitness, self.shaping)
-        coefficients = utility.new_tensor(self.signs) @ utility / (-self.population * self.sigma)  # (n,)
-        for name, p in network.named_parameters():
-            p.grad = noise[name].combine(coefficients.to(p.dtype))
+        with torch.autocast(x.device.type, enabled=False):  # only the networks are evaluated in low precision
+            fitness = -torch.stack([torch.cat(row) for row in losses])  # (signs, n)
+            utility = shape_fitness(fitness, self.shaping)
+            coefficients = utility.new_tensor(self.signs) @ utility / (-self.population * self.sigma)  # (n,)
+            for name, p in network.named_parameters():
+                p.grad = noise[name].combine(coefficients)
         scores = network(x)
         return Readings(cross_entropy(scores, y), scores)
 
     def _one_by_one(self, network: nn.Sequential, x: Tensor, y: Tensor) -> Evaluate:
-        member = copy.deepcopy(network)  # overwritten by each in turn; running statistics of the network stay untouched
+        # One copy, overwritten by each member in turn. Autocast would cache parameters that require a gradient.
+        member = copy.deepcopy(network).requires_grad_(False)
 
         def evaluate(epsilon: dict[str, Tensor], step: float) -> Tensor:
             for (name, p), q in zip(network.named_parameters(), member.parameters(), strict=True):

@@ -219,7 +219,8 @@ class ForwardForward(Algorithm):
 
     def _goodness(self, h: Tensor) -> Tensor:
         """(batch, …) to (batch,)."""
-        squares = h.flatten(1).square()
+        at_least = torch.promote_types(h.dtype, torch.float32)  # bfloat16 cannot tell 1000 from 1002
+        squares = h.flatten(1).to(at_least).square()
         return squares.sum(1) if self.goodness == "sum" else squares.mean(1)
 
     def _goodness_by_label(self, network: nn.Sequential, x: Tensor) -> Tensor:

@@ -67,9 +67,7 @@ def preflight(runs: Sequence[Planned]) -> None:
 
     seen = set()
     for run in runs:
-        parts = {key: run.config[key] for key in (*GROUPS, "device", "precision")}
-        parts["batch_size"] = run.config["training"]["batch_size"]
-        key = records.to_json(parts)
+        key = records.to_json({k: v for k, v in run.config.items() if k not in ("choices", "metrics", "seed")})
         if key not in seen:
             seen.add(key)
             assemble(run.config)
