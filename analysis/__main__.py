@@ -7,7 +7,6 @@ status: 0, or 2 with one line on stderr where the folder or its runs cannot bear
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.anova import Kind
+    from analysis.collect import Sweep
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -61,8 +61,6 @@ def analyse(folder: Path, metrics: Sequence[str], kind: Kind, strict: bool) -> N
     sweep = collect(folder)
     outcomes = [name for name in sweep.outcomes if any(fnmatchcase(name, glob) for glob in metrics)]
     console = Console(width=shutil.get_terminal_size((120, 24)).columns, highlight=False)
-    report.print_runs(console, sweep)
-
     out = folder / "report"
     try:
         out.mkdir(exist_ok=True)
@@ -75,46 +73,48 @@ def analyse(folder: Path, metrics: Sequence[str], kind: Kind, strict: bool) -> N
         write_whole(files[name], lambda file: file.write(text.encode()))
 
     write("runs.csv", sweep.runs)
-    if sweep.usable.empty:
-        raise AnalysisError(f"none of the {len(sweep.records)} runs is finished: nothing to analyse.")
-    if not sweep.factors:
-        raise AnalysisError("no factor varies (only seeds, if those): nothing to compare. Sweep an algorithm, say.")
-    if not outcomes:
-        raise AnalysisError(
-            f"no metric matches {' '.join(metrics)}. There are {report.some(sweep.outcomes) or 'none'}."
-        )
+    if problem := _problem(sweep, outcomes, metrics):
+        report.print_runs(console, sweep)
+        raise AnalysisError(problem)
     tests = anova(sweep.usable, sweep.factors, outcomes, kind, strict)
     agreement = concordance(sweep)
     write("anova.csv", tests.table)
     write("concordance.csv", agreement.table)
-    write_json(
-        files["analysis.json"],
-        {
-            "factors": sweep.factors,
-            "aliased": sweep.aliased,
-            "nested": sweep.nested,
-            "runs": dict(sweep.counts),
-            "missing": sweep.missing,
-            "repeats": sweep.repeats,
-            "anova": {
-                "models": [asdict(model) for model in tests.models],
-                "families": tests.families,
-                "untested": tests.untested,
-            },
-            "concordance": {"notes": agreement.notes},
-        },
-    )
+    said = {
+        "runs": dict(sweep.counts),
+        "missing": sweep.missing,
+        "repeats": sweep.repeats,
+        "factors": sweep.factors,
+        "aliased": sweep.aliased,
+        "nested": sweep.nested,
+        "models": [asdict(model) for model in tests.models],
+        "families": tests.families,
+        "untested": tests.untested,
+        "concordance": agreement.notes,
+    }
+    write_json(files["analysis.json"], said)
+
+    report.print_runs(console, sweep)
     report.print_anova(console, tests)
     report.print_concordance(console, agreement)
     report.print_files(console, files.values())
+
+
+def _problem(sweep: Sweep, outcomes: Sequence[str], metrics: Sequence[str]) -> str:
+    """Why there is nothing to analyse; empty if there is something."""
+    if sweep.usable.empty:
+        return f"none of the {len(sweep.records)} runs is finished: nothing to analyse."
+    if not sweep.factors:
+        return "nothing varies but the seed, if that: no effect to test. Sweep a setting, e.g. algorithm=bp,fa."
+    if not outcomes:
+        return f"no metric matches {' '.join(metrics)}. There are: {', '.join(sweep.outcomes) or 'none'}."
+    return ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _arguments(arguments)
     try:
         analyse(options.folder, options.metrics, options.type, options.strict)
-    except BrokenPipeError:  # `| head`: what was asked for is written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (RecordError, AnalysisError) as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2

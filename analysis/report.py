@@ -38,7 +38,9 @@ def number(value: float) -> str:
     """Three significant digits, whole numbers in full, in at most seven characters."""
     if not math.isfinite(value):
         return "–"
-    if value and not 1e-3 <= abs(value) < 1e6:
+    if abs(value) < 1e-9:  # rounding
+        return "0"
+    if not 1e-3 <= abs(value) < 1e6:
         return f"{value:.1e}"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -120,7 +122,7 @@ def _model(model: Model, alone: bool) -> str:
     squares = "balanced, so that the sums of squares of types I, II and III agree"
     return (
         f"Model{metrics}: {' + '.join(map(_term, model.terms))}; n = {many(model.n, 'run')}{diverged}"
-        f"{f', left out for want of a finite value {out}' if out else ''}; residual df {model.residual_df}; "
+        f"{f' (left out, no finite value: {out})' if out else ''}; residual df {model.residual_df}; "
         f"{squares if model.balanced else f'unbalanced, sums of squares of type {model.kind}'} ({model.method})."
     )
 

@@ -182,11 +182,15 @@ def begin(folder: Path, config: Mapping, hydra: Mapping[str, str]) -> None:
     write_json(folder / "run.json", record)
 
 
-def fail(folder: Path, config: Mapping, error: BaseException | str, step: int) -> None:
-    """Say in `error.txt` why the run stopped: the cause in the first line, then the traceback and the config."""
+def fail(folder: Path, config: Mapping, error: BaseException | str, step: int | None) -> None:
+    """Say in `error.txt` why the run stopped: the cause in the first line, then the last step (None where it is not
+    known), the traceback and the config.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     trace = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
     cause = f"{type(error).__name__}: {error}".splitlines()[0] if isinstance(error, BaseException) else error
-    text = f"{cause}\n\nafter step {step}\n\n{trace}\n{to_json(config)}"
+    reached = "" if step is None else f"after step {step}\n\n"
+    text = f"{cause}\n\n{reached}{trace}\n{to_json(config)}"
     write_whole(folder / "error.txt", lambda file: file.write(text.encode()))
 
 
@@ -294,19 +298,18 @@ def _load(path: Path) -> dict:
 
 def read_run(folder: Path) -> Run:
     """The state of the run in `folder`, told from its files alone. Never raises for what the files hold."""
-    try:
-        record = _load(folder / "run.json")
-    except FileNotFoundError:
-        return Run(folder, "unfinished", "no run.json")
-    except ValueError as error:
-        return Run(folder, "corrupt", f"run.json: {error}")
-    path = folder / "summary.json"
-    if not path.exists():
-        error_file = folder / "error.txt"
-        if error_file.exists():
-            lines = error_file.read_text(errors="replace").strip().splitlines()
-            return Run(folder, "failed", lines[0] if lines else "no cause written", record)
-        return Run(folder, "unfinished", "", record)
+    record: dict = {}
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            record = _load(folder / "run.json")
+        except ValueError as error:
+            return Run(folder, "corrupt", f"run.json: {error}")
+    path, error_file = folder / "summary.json", folder / "error.txt"
+    if not path.exists() and error_file.exists():
+        lines = error_file.read_text(errors="replace").strip().splitlines()
+        return Run(folder, "failed", lines[0] if lines else "no cause written", record)
+    if not path.exists() or not record:
+        return Run(folder, "unfinished", "" if record else "no run.json", record)
     try:
         summary = _load(path)
         if summary["status"] not in FINISHED:
@@ -329,7 +332,7 @@ def run_folders(sweep: Path) -> Iterator[Path]:
     with os.scandir(sweep) as entries:
         names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
     for name in names:
-        if (sweep / name / "run.json").exists() or (sweep / name / "summary.json").exists():
+        if any((sweep / name / file).exists() for file in ("run.json", "summary.json", "error.txt")):
             yield sweep / name
 
 

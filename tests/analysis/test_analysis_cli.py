@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
+from analysis.report import fraction, number, probability
 
 RNG = np.random.default_rng(0)
 
@@ -49,8 +50,8 @@ def test_tables_are_written_and_printed(sweep, capsys):
     ]
     assert list(concordance["raters"]) == ["algorithm", "optimiser"]
     notes = json.loads((report / "analysis.json").read_text())
-    assert notes["anova"]["families"] == {"algorithm": 3, "optimiser": 3, "algorithm:optimiser": 3, "seed": 3}
-    assert notes["anova"]["models"][0]["method"] == "closed form"
+    assert notes["families"] == {"algorithm": 3, "optimiser": 3, "algorithm:optimiser": 3, "seed": 3}
+    assert notes["models"][0]["method"] == "closed form"
 
     assert "18 runs found: 18 complete" in out
     assert "Factors: algorithm (bp, es, fa) × optimiser (muon, sgd); 3 seeds" in out
@@ -82,7 +83,7 @@ def test_metrics_and_type_can_be_chosen(sweep, capsys):
     assert set(anova["metric"]) == {"test/accuracy", "activations/block1/dead_fraction"}
     assert "type III" in capsys.readouterr().out.replace("\n", " ")
     assert main([str(sweep.path), "--metrics", "tset/*"]) == 2
-    assert "no metric matches tset/*. There are test/accuracy" in capsys.readouterr().err
+    assert "no metric matches tset/*. There are: test/accuracy" in capsys.readouterr().err
 
 
 def test_partial_sweep_says_what_is_missing(sweep, capsys):
@@ -104,12 +105,29 @@ def test_partial_sweep_says_what_is_missing(sweep, capsys):
     )
 
 
+def test_numbers_keep_three_digits_in_seven_characters():
+    values = [1.3e-32, 4.6e-5, 0.00165, 0.226, 4.0, 40.14, 99.96, 371.2, 38408.4, 2.5e7, float("nan"), float("inf")]
+    assert [number(value) for value in values] == [
+        *["0", "4.6e-05", "0.00165", "0.226", "4", "40.1", "100", "371", "38408", "2.5e+07", "–", "–"]
+    ]
+    assert [probability(p) for p in (1e-9, 0.0009996, 0.0421, 1.0)] == ["<.001", "<.001", ".042", "1.000"]
+    assert [fraction(x) for x in (0.123, 0.999, 1.0, 0.0, -0.25)] == [".12", "1.00", "1.00", ".00", "-.25"]
+
+
 def test_names_with_markup_are_printed_as_they_are(folder, capsys):
     for seed in range(2):
         for value in ("[bold]x[/bold]", "[/]", "<b>"):
             folder.add(**outcome(), keys={"architecture.norm": value}, seed=seed)
     assert main([str(folder.path)]) == 0
     assert "Factors: architecture.norm (<b>, [/], [bold]x[/bold]); 2 seeds" in capsys.readouterr().out
+
+
+def test_tables_are_written_though_nobody_reads_the_output(sweep):
+    command = f"{sys.executable} -m analysis {sweep.path} | true"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    piped = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, timeout=60)
+    assert piped.stderr == ""
+    assert (sweep.path / "report" / "analysis.json").exists()
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------
@@ -152,7 +170,7 @@ def test_all_runs_failed(folder, capsys):
 def test_nothing_varies(folder, capsys):
     for seed in range(3):
         folder.add(**outcome(), seed=seed)
-    assert "no factor varies" in message(capsys, folder.path)
+    assert "nothing varies but the seed" in message(capsys, folder.path)
 
 
 def test_one_run_a_cell_says_that_nothing_can_be_tested(folder, capsys):

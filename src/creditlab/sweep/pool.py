@@ -6,6 +6,7 @@ worker down, stops no other; it is listed at the end with its cause and makes th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -88,19 +89,29 @@ class Worker:
             "OMP_WAIT_POLICY": "PASSIVE",  # on a busy machine a spinning thread starves the one it waits for
             "PYTHONPATH": os.pathsep.join([os.getcwd(), *paths]),
         }
-        self.run: Planned | None = None
+        command = [sys.executable, "-m", "creditlab.sweep.worker"]
+        pipe = subprocess.PIPE
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "creditlab.sweep.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-            env=environment, text=True, bufsize=1, start_new_session=True,
-        )  # fmt: skip
+            command, stdin=pipe, stdout=pipe, stderr=log, env=environment, start_new_session=True
+        )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.orders, self.answers = self.process.stdin, self.process.stdout
+        self.run: Planned | None = None
+        self.torn = b""
 
     def start(self, run: Planned) -> None:
         self.run = run
-        self.orders.write(json.dumps({"folder": str(run.folder), "config": run.config, "hydra": run.hydra}) + "\n")
+        order = {"folder": str(run.folder), "config": run.config, "hydra": run.hydra}
+        with contextlib.suppress(BrokenPipeError):  # it died since: its answers end, which says so
+            self.orders.write(json.dumps(order).encode() + b"\n")
+            self.orders.flush()
+
+    def messages(self) -> list[dict] | None:
+        """What it has answered since; None when it has ended."""
+        read = os.read(self.answers.fileno(), 1 << 16)
+        *lines, self.torn = (self.torn + read).split(b"\n")
+        return [json.loads(line) for line in lines] if read else None
 
     def fate(self) -> str:
         """How the process ended."""
@@ -111,8 +122,7 @@ class Worker:
 
 def run_all(runs: Sequence[Planned], finished: int, sweep: Path, workers: int) -> int:
     """Do `runs` on so many worker processes; the number that failed."""
-    waiting, failed = deque(runs), 0
-    log_path = sweep / "workers.log"
+    waiting, log_path = deque(runs), sweep / "workers.log"
     with (
         Display(len(runs), finished, sweep) as display,
         selectors.DefaultSelector() as ready,
@@ -124,39 +134,38 @@ def run_all(runs: Sequence[Planned], finished: int, sweep: Path, workers: int) -
             ready.register(worker.answers, selectors.EVENT_READ, worker)
             worker.start(waiting.popleft())
 
+        def hear(worker: Worker) -> None:
+            messages = worker.messages()
+            if messages is None:
+                ready.unregister(worker.answers)
+                if worker.run is not None:
+                    cause = worker.fate()
+                    records.fail(worker.run.folder, worker.run.config, cause, step=None)
+                    display.finished(worker.run, "failed", cause)
+                if waiting:
+                    hire()
+            for message in messages or []:
+                assert worker.run is not None
+                if "status" not in message:
+                    display.progress(worker.run, message["step"] / message["steps"])
+                    continue
+                display.finished(worker.run, message["status"], message["problem"])
+                worker.run = None
+                if waiting:
+                    worker.start(waiting.popleft())
+                else:
+                    worker.orders.close()
+
         try:
             for _ in range(min(workers, len(runs))):
                 hire()
             while ready.get_map():
                 for key, _ in ready.select():
-                    worker: Worker = key.data
-                    line = worker.answers.readline()
-                    if not line:
-                        ready.unregister(worker.answers)
-                        if worker.run is not None:
-                            cause = worker.fate()
-                            records.fail(worker.run.folder, worker.run.config, cause, 0)
-                            failed += 1
-                            display.finished(worker.run, "failed", cause)
-                        if waiting:
-                            hire()
-                        continue
-                    message = json.loads(line)
-                    assert worker.run is not None
-                    if "status" not in message:
-                        display.progress(worker.run, message["step"] / message["steps"])
-                        continue
-                    failed += message["status"] not in records.FINISHED
-                    display.finished(worker.run, message["status"], message["problem"])
-                    worker.run = None
-                    if waiting:
-                        worker.start(waiting.popleft())
-                    else:
-                        worker.orders.close()
+                    hear(key.data)
         except BaseException:
             for key in list(ready.get_map().values()):
                 key.data.process.terminate()
             raise
     if log_path.stat().st_size == 0:
         log_path.unlink()
-    return failed
+    return len(display.failures)
