@@ -120,7 +120,8 @@ class Timed(Backpropagation):
 
 def report_runs(one: Anatomy) -> None:
     """From the second run of this process on, tell of each from where it is opened to where the next one is."""
-    train_records_open, seen = records.open_run, []
+    open_run = records.open_run
+    seen: list[Path] = []
 
     def opened(folder: Path, config: Any) -> records.Run:
         one.charge()
@@ -130,6 +131,6 @@ def report_runs(one: Anatomy) -> None:
                 file.write(json.dumps(line) + "\n")
         seen.append(folder)
         one.reset()
-        return train_records_open(folder, config)
+        return open_run(folder, config)
 
     records.open_run = opened  # type: ignore[assignment]

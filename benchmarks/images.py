@@ -5,7 +5,7 @@ nowhere. Speed does not depend on what an image shows.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Literal
 
 import torch
 
@@ -15,8 +15,28 @@ from creditlab.datasets.base import Arrays, Dataset, image_arrays
 class RandomImages(Dataset):
     """Takes the keys of dataset=mnist; `root` and `download` are of no effect."""
 
-    def __init__(self, *, root: str, download: bool, pad: int, **keys: Any) -> None:
-        super().__init__(_arrays(pad), **keys)
+    def __init__(
+        self,
+        *,
+        root: str,
+        download: bool,
+        pad: int,
+        normalise: Literal["standard", "unit"],
+        limit: int | None,
+        test_limit: int | None,
+        validation: float,
+        crop: int,
+        flip: bool,
+    ) -> None:
+        super().__init__(
+            _arrays(pad),
+            normalise=normalise,
+            limit=limit,
+            test_limit=test_limit,
+            validation=validation,
+            crop=crop,
+            flip=flip,
+        )
 
 
 @lru_cache(maxsize=1)

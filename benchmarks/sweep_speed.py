@@ -2,12 +2,15 @@
 
     python -m benchmarks.sweep_speed
 
-Gives real command lines in a temporary folder: an MLP on digits, with the default evaluations, instruments and files.
+Gives real command lines in a temporary folder: an MLP on digits, with the default evaluations, instruments and files;
+`benchmarks.anatomy` sits in the workers as a user's own rule would.
 
-*Overhead* is all of a warm worker's time but the training steps, from the start of a run to the start of the next
-(`benchmarks.anatomy` sits in the worker as a user's own rule would). *Start-up* is from the command to the first run,
-and what a worker's first run takes longer than its next. *Scaling* is the rate of runs from the start of the first to
-the end of the last, sweeps with one and two workers taking turns.
+*Overhead* is all of a warm worker's time but the training steps, from the start of a run to the start of the next.
+*Start-up* is from the command to the first run, and what a worker's first run takes longer than its next ones.
+*Planning* is what the parent takes to compose and check one more seed before anything starts: the command of a hundred
+runs of which the last is invalid, less the command of that one alone. *Scaling* is the rate of runs of warm workers, one
+and two of them taking turns. Where others use the cores too, read it *by processor time*: twice what a run takes with
+one worker over what it takes with two, which is what idle cores would give.
 
 Goals: overhead below 0.2 s a run; two workers 1.8 times as fast as one where two cores are idle.
 """
@@ -15,113 +18,126 @@ Goals: overhead below 0.2 s a run; two workers 1.8 times as fast as one where tw
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.anatomy import STEPS
-from benchmarks.measure import ROOT, Seconds, console, load, ratio, show
+from benchmarks.measure import SPREAD, Seconds, call, console, load, ratio, show, spread
 from creditlab import records
 
+CREDITLAB = ["-m", "creditlab", "-m", "device=cpu", "algorithm._target_=benchmarks.anatomy.Timed"]
 OVERHEAD_STEPS = 200  # steps do not count, but evaluations and probes need some
 ASKED = ("evaluation", "instruments")  # parts that do what the config asks for, as a script by hand would
 
 
 @dataclass
 class Sweep:
-    """When things happened in a sweep, in seconds from the command."""
+    """What a sweep took. Times are in seconds from the command."""
 
-    folder: Path
-    starts: dict[int, list[float]]  # of runs, in order, by worker
-    last: float  # end of the last run
+    starts: dict[int, list[float]]  # of the runs of each worker
+    ends: dict[int, float]  # of its last run
     end: float  # of the command
-
-    @property
-    def first(self) -> float:
-        return min(s[0] for s in self.starts.values())
+    anatomy: list[dict[str, Seconds]]  # parts of each run but the first and the last of a worker
 
     @property
     def rate(self) -> float:
-        """Runs a second."""
-        return sum(map(len, self.starts.values())) / (self.last - self.first)
+        """Runs a second of warm workers: each from the start of its second run on."""
+        return sum((len(s) - 1) / (self.ends[worker] - s[1]) for worker, s in self.starts.items())
 
     @property
-    def warming(self) -> float:
-        """What the first run of the first worker took longer than its next ones."""
-        starts = max(self.starts.values(), key=len)
-        periods = [b - a for a, b in zip(starts, starts[1:], strict=False)]
-        return periods[0] - statistics.median(periods[1:])
+    def processor(self) -> float:
+        """Processor seconds of a run in a worker, by the median."""
+        return statistics.median(total(parts.values()).cpu for parts in self.anatomy)
 
 
-def sweep(folder: Path, name: str, runs: int, workers: int, steps: int, *overrides: str) -> Sweep:
-    """Give the command line of a sweep over seeds in `folder`."""
-    command = [sys.executable, "-m", "creditlab", "-m", f"sweep={name}", f"seed=range({runs})", "device=cpu"]
-    keys = [f"training.steps={steps}", f"hydra.launcher.workers={workers}", *overrides]
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+def total(parts: Iterable[Seconds]) -> Seconds:
+    return sum(parts, Seconds())
+
+
+def sweep(folder: Path, name: str, runs: int, workers: int, steps: int) -> Sweep:
+    """Give the command line of a sweep over seeds."""
+    keys = [f"sweep={name}", f"seed=range({runs})", f"training.steps={steps}", f"hydra.launcher.workers={workers}"]
     began = time.time()
-    done = subprocess.run(
-        [*command, *keys], cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
-    )
-    end = time.time() - began
+    done, seconds = call([*CREDITLAB, *keys], folder)
     if done.returncode:
         raise SystemExit(done.stderr)
-    starts: dict[int, list[float]] = {}
-    found = records.read_sweep(folder / "multirun" / name)
-    for run in sorted(found, key=lambda run: run.record["started"]):
-        starts.setdefault(run.record["pid"], []).append(run.record["started"] - began)
-    last = max((run.folder / "summary.json").stat().st_mtime for run in found) - began
-    return Sweep(folder / "multirun" / name, starts, last, end)
+    starts: dict[int, list[float]] = defaultdict(list)
+    ends: dict[int, float] = defaultdict(float)
+    for run in records.read_sweep(folder / "multirun" / name):
+        worker = run.record["pid"]
+        starts[worker].append(run.record["started"] - began)
+        ends[worker] = max(ends[worker], (run.folder / "summary.json").stat().st_mtime - began)
+    lines = (folder / "multirun" / name / "anatomy.jsonl").read_text().splitlines()
+    anatomy = [{part: Seconds(*s) for part, s in json.loads(line)["parts"].items()} for line in lines]
+    return Sweep({worker: sorted(s) for worker, s in starts.items()}, ends, seconds.wall, anatomy)
 
 
 def overhead(folder: Path, runs: int) -> None:
-    console.print(f"\n[bold]Overhead[/] of {runs} runs of {OVERHEAD_STEPS} steps on one worker; {load()}")
-    target = "algorithm._target_=benchmarks.anatomy.Timed"
-    done = sweep(folder, "overhead", runs + 2, 1, OVERHEAD_STEPS, target)
-    lines = [json.loads(line)["parts"] for line in (done.folder / "anatomy.jsonl").read_text().splitlines()]
-    told = [{part: Seconds(*seconds) for part, seconds in line.items()} for line in lines]
-    parts = {part: [one.get(part, Seconds()) for one in told] for part in dict.fromkeys(p for one in told for p in one)}
-    del parts[STEPS]
-    total = [sum(each, Seconds()) for each in zip(*parts.values(), strict=True)]
-    asked = [sum(each, Seconds()) for each in zip(*(s for p, s in parts.items() if p.endswith(ASKED)), strict=True)]
-    ordered = sorted(parts.items(), key=lambda item: -statistics.median(s.wall for s in item[1]))
-    rows = [[f"  {part}", *_milliseconds(seconds), ""] for part, seconds in ordered]
-    rows.append(["all but the training steps", *_milliseconds(total), "< 200"])
-    rows.append(["… evaluations and instruments left out", *_milliseconds([t - a for t, a in zip(total, asked)]), ""])
-    show("Milliseconds a run", ["", "wall, median", "least", "processor, median", "least", "goal"], rows)
-    start = [f"{seconds:.1f}" for seconds in (done.first, done.warming, done.end - done.last)]
-    show("Start-up, seconds", ["command to first run", "first run longer by", "last run to prompt"], [start])
+    console.print(f"\n[bold]Overhead[/] of {runs} runs on a warm worker; {load()}")
+    done = sweep(folder, "overhead", runs + 2, 1, OVERHEAD_STEPS)
+    told = [{part: s for part, s in parts.items() if part != STEPS} for parts in done.anatomy]
+    by_part = {part: [parts.get(part, Seconds()) for parts in told] for part in dict.fromkeys(itertools.chain(*told))}
+    rows = [[f"  {part}", *spread(s, 1000, 1), ""] for part, s in by_part.items()]
+    rows.sort(key=lambda row: -float(row[1]))
+    everything = [total(parts.values()) for parts in told]
+    not_asked = [total(s for part, s in parts.items() if not part.endswith(ASKED)) for parts in told]
+    rows.append(["all but the training steps", *spread(everything, 1000, 1), "< 200"])
+    rows.append(["… less evaluations and instruments", *spread(not_asked, 1000, 1), ""])
+    show("Milliseconds a run", ["", *SPREAD, "goal"], rows)
+
+    (starts,), (last,) = done.starts.values(), done.ends.values()
+    periods = [b - a for a, b in itertools.pairwise(starts)]
+    warming = periods[0] - statistics.median(periods[1:])
+    row = [f"{starts[0]:.1f}", f"{warming:.1f}", f"{done.end - last:.1f}"]
+    show("Start-up, seconds", ["command to first run", "first run longer by", "last run to prompt"], [row])
 
 
-def _milliseconds(seconds: list[Seconds]) -> list[str]:
-    clocks = ([s.wall for s in seconds], [s.cpu for s in seconds])
-    return [f"{1000 * of(clock):.1f}" for clock in clocks for of in (statistics.median, min)]
+def planning(folder: Path, rounds: int, runs: int = 100) -> None:
+    console.print(f"\n[bold]Planning[/]; {load()}")
+    taken = []
+    for _ in range(rounds):
+        many, one = (
+            call([*CREDITLAB, f"seed={','.join(seeds)}"], folder) for seeds in ([*map(str, range(runs)), "x"], "x")
+        )
+        assert many[0].returncode == one[0].returncode == 2, many[0].stderr
+        taken.append((many[1] - one[1]) / runs)
+    show("Milliseconds a run, in the parent", SPREAD, [spread(taken, 1000, 1)])
 
 
 def scaling(folder: Path, rounds: int, runs: int, steps: int) -> None:
     console.print(f"\n[bold]Scaling[/] of sweeps of {runs} runs of {steps} steps; {load()}")
-    rates: dict[int, list[float]] = {1: [], 2: []}
+    done: dict[int, list[Sweep]] = {1: [], 2: []}
     for number in range(rounds):
         for workers in (1, 2) if number % 2 == 0 else (2, 1):
-            rates[workers].append(sweep(folder, f"{workers}-{number}", runs, workers, steps).rate)
-    rows = [[f"{w}", f"{statistics.median(r):.2f}", f"{max(r):.2f}", "", ""] for w, r in rates.items()]
-    rows[1][3:] = [ratio(rates[2], rates[1]), "≥ 1.8"]
-    show("Runs a second", ["workers", "median", "best", "ratio", "goal when idle"], rows)
+            done[workers].append(sweep(folder, f"{workers}-{number}", runs, workers, steps))
+    rates = {workers: [s.rate for s in sweeps] for workers, sweeps in done.items()}
+    processor = {workers: [s.processor for s in sweeps] for workers, sweeps in done.items()}
+    rows = [
+        [f"{w}", f"{statistics.median(rates[w]):.2f}", f"{max(rates[w]):.2f}", f"{statistics.median(processor[w]):.2f}"]
+        for w in done
+    ]
+    idle = ratio([2 * seconds for seconds in processor[1]], processor[2])
+    rows[1] += [ratio(rates[2], rates[1]), idle, "≥ 1.8"]
+    columns = ["workers", "runs/s, median", "best", "processor s", "ratio", "by processor time", "goal, idle"]
+    show("Warm workers", columns, [rows[0] + [""] * 3, rows[1]])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=12, help="of a sweep; even")
     parser.add_argument("--steps", type=int, default=400, help="of a run in the sweeps that scale")
-    parser.add_argument("--rounds", type=int, default=2, help="of sweeps with one worker and with two")
+    parser.add_argument("--rounds", type=int, default=2, help="of planning, and of sweeps with one worker and with two")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         overhead(Path(folder), chosen.runs)
+        planning(Path(folder), chosen.rounds)
         scaling(Path(folder), chosen.rounds, chosen.runs, chosen.steps)
 
 

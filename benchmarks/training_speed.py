@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from benchmarks.anatomy import OUTSIDE, STEPS, anatomy
-from benchmarks.measure import Seconds, console, load, now, plan, ratio, show
+from benchmarks.measure import SPREAD, Seconds, console, load, now, plan, ratio, show, spread
 from creditlab.datasets.base import moments
 from creditlab.training import Parts, assemble, train
 
@@ -99,7 +99,7 @@ def usual(parts: Parts, batch_size: int, steps: int, workers: int) -> Seconds:
     data = parts.dataset
     mean, std = (t.item() / 255 for t in moments(data.train_x))
     images = Usual(data.train_x, data.train_y, mean, std)
-    loader = DataLoader(images, batch_size, shuffle=True, drop_last=True, num_workers=workers)
+    loader: DataLoader = DataLoader(images, batch_size, shuffle=True, drop_last=True, num_workers=workers)
     optimiser = torch.optim.AdamW(parts.network.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
     batches: Iterator[tuple[Tensor, Tensor]] = iter(loader)
     next(batches)
@@ -154,11 +154,8 @@ def compare(network: str, overrides: list[str], goals: Sequence[str], rounds: in
         rows.append([*row, goal])
     show("Steps", ["", "steps/s, median", "best", "creditlab's ratio", "of processor time", "goal"], rows)
 
-    rows = []
-    for loop in (CREDITLAB, BARE):
-        wall, cpu = ([getattr(whole, clock) for _, whole in taken[loop]] for clock in ("wall", "cpu"))
-        rows.append([loop, *(f"{of(values):.2f}" for values in (wall, cpu) for of in (statistics.median, min))])
-    show("Whole run", ["", "wall s, median", "best", "processor s, median", "best"], rows)
+    rows = [[loop, *spread([whole for _, whole in taken[loop]])] for loop in (CREDITLAB, BARE)]
+    show("Whole run, seconds", ["", *SPREAD], rows)
 
 
 def main() -> None:

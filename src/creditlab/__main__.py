@@ -35,7 +35,7 @@ def _single(config: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().run.dir)
     try:
         run = planned(composed, folder)
-        found = records.read_run(run.folder)
+        found = records.find_run(run.folder, run.config)
         if not found.finished:
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             preflight([run])

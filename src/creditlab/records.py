@@ -149,16 +149,10 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
 
 
-def open_run(folder: Path, config: Mapping) -> Run:
-    """The run of `config` in `folder`, which is made if need be. Raises RecordError if the folder holds another config
-    (naming the keys that differ) or cannot be written.
+def find_run(folder: Path, config: Mapping) -> Run:
+    """The run of `config` as it stands in `folder`, which need not exist. Raises RecordError if the folder holds
+    another config, naming the keys that differ.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RecordError(f"cannot write to {folder.absolute()}: {error.strerror}. Give another folder.") from None
-    if not os.access(folder, os.W_OK):
-        raise RecordError(f"cannot write to {folder.absolute()}: permission denied. Give another folder.")
     run = read_run(folder)
     if run.config is not None:
         old, new = identifying(run.config), identifying(config)
@@ -167,6 +161,17 @@ def open_run(folder: Path, config: Mapping) -> Run:
             shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differ[:5])
             raise RecordError(f"{folder} belongs to another config ({shown}). Move it away or give another folder.")
     return run
+
+
+def open_run(folder: Path, config: Mapping) -> Run:
+    """`find_run`, with the folder made if need be. Raises RecordError also where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(f"cannot write to {folder.absolute()}: {error.strerror}. Give another folder.") from None
+    if not os.access(folder, os.W_OK):
+        raise RecordError(f"cannot write to {folder.absolute()}: permission denied. Give another folder.")
+    return find_run(folder, config)
 
 
 def begin(folder: Path, config: Mapping, hydra: Mapping[str, str]) -> None:

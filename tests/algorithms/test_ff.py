@@ -173,6 +173,25 @@ def test_permuted_negatives_are_the_same_labels_and_true_one_time_in_classes():
     assert (wrong == y).double().mean().item() == pytest.approx(1 / 3, abs=0.02)
 
 
+def test_hard_negatives_are_the_wrong_labels_that_the_read_out_finds_likely():
+    rule = ff(mlp(), Task((2, 6), 4, 0.0, 1.0), negatives="hard")
+    y = torch.full((20_000,), 2)
+    p = torch.tensor([0.1, 0.3, 0.5, 0.1])  # the true label is the likeliest, and sure of itself in the second half
+    scores = p.log().repeat(len(y), 1)
+    scores[10_000:, 2] = 1e4
+    for half in rule.wrong_labels(y, torch.Generator().manual_seed(0), scores).split(10_000):
+        shares = torch.bincount(half, minlength=4) / len(half)
+        torch.testing.assert_close(shares, torch.tensor([0.2, 0.6, 0.0, 0.2]), rtol=0, atol=0.02)
+    rule.wrong_labels(y, torch.Generator(), torch.full_like(scores, torch.nan))  # a diverged run ends as one
+
+
+def test_hard_negatives_train_the_read_out_as_the_head_does():
+    network, (x, y) = mlp(), batch()
+    hard = step(network, ff(network, negatives="hard"), x, y)[1]
+    head = step(network, ff(network, readout="head"), x, y)[1]
+    torch.testing.assert_close(hard["readout.weight"], head["readout.weight"])
+
+
 @pytest.mark.parametrize("head", ["goodness", "head"])
 def test_no_gradient_crosses_a_block(head):
     network, (x, y) = mlp((7, 6, 5)), batch()

@@ -117,9 +117,12 @@ def test_numbers_keep_three_digits_in_seven_characters():
 def test_names_with_markup_are_printed_as_they_are(folder, capsys):
     for seed in range(2):
         for value in ("[bold]x[/bold]", "[/]", "<b>"):
-            folder.add(**outcome(), keys={"architecture.norm": value}, seed=seed)
+            metrics = {"weights/[red]a[/red]/[/]": float(RNG.normal())}
+            folder.add(metrics, loss=RNG.normal(size=9), keys={"architecture.norm": value}, seed=seed)
     assert main([str(folder.path)]) == 0
-    assert "Factors: architecture.norm (<b>, [/], [bold]x[/bold]); 2 seeds" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Factors: architecture.norm (<b>, [/], [bold]x[/bold]); 2 seeds" in out
+    assert any(line.startswith("weights/[red]a[/red]/[/]  ") for line in out.splitlines())
 
 
 def test_tables_are_written_though_nobody_reads_the_output(sweep):

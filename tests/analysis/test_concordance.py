@@ -148,6 +148,27 @@ def test_raters_are_averages_over_runs_of_a_seed_then_seeds(folder):
     assert found.notes == []
 
 
+def test_means_are_over_the_runs_there_are(folder):
+    """A seed with one run weighs as much as a seed with two."""
+    there = [
+        ("bp", "sgd", 0),
+        ("bp", "muon", 0),
+        ("bp", "sgd", 1),
+        ("fa", "sgd", 0),
+        ("fa", "sgd", 1),
+        ("fa", "muon", 1),
+    ]
+    loss = {}
+    for algorithm, optimiser, seed in there:
+        made = losses(seed, algorithm=algorithm, optimiser=optimiser)
+        loss[algorithm, optimiser, seed] = made["loss"]
+        folder.add(**made, algorithm=algorithm, optimiser=optimiser, seed=seed)
+    row = concordance(analysis.load(folder.path)).table.set_index("raters").loc["algorithm"]
+    bp = ((loss["bp", "sgd", 0] + loss["bp", "muon", 0]) / 2 + loss["bp", "sgd", 1]) / 2
+    fa = (loss["fa", "sgd", 0] + (loss["fa", "sgd", 1] + loss["fa", "muon", 1]) / 2) / 2
+    assert row["mean_spearman"] == pytest.approx(stats.spearmanr(bp, fa).statistic, abs=1e-10)
+
+
 def test_runs_on_different_test_sets_are_not_pooled(folder):
     folder.cross(losses, 2, algorithm=["bp", "fa"])
     folder.add(**losses(2, algorithm="bp"), label=np.arange(60) % 3, algorithm="bp", seed=2)

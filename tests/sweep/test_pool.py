@@ -126,6 +126,19 @@ def test_a_sweeps_folder_is_named_after_what_is_swept_and_set():
     assert long != sweep_name(None, [f"key{i}={i}" for i in range(98)])
 
 
+def test_a_folder_of_another_config_is_refused_before_anything_starts(creditlab, swept):
+    run = runs(swept)["fa-adamw-digits-mlp-s0"]
+    (run.folder / "summary.json").unlink()
+    record = json.loads((run.folder / "run.json").read_text())
+    record["config"]["optimiser"]["lr"] = 0.5
+    (run.folder / "run.json").write_text(json.dumps(record))
+    shutil.rmtree(runs(swept)["bp-adamw-digits-mlp-s0"].folder)
+    answer = creditlab(*SWEEP)
+    assert answer.code == 2
+    assert "belongs to another config (optimiser.lr: 0.5 there, 0.001 now)" in answer.err
+    assert "bp-adamw-digits-mlp-s0" not in runs(swept)
+
+
 def test_a_folder_that_cannot_be_written(creditlab, tmp_path):
     (tmp_path / "taken").write_text("")
     for keys in (["-m", "seed=0,1", "hydra.sweep.dir=taken/s"], ["hydra.run.dir=taken/s"]):

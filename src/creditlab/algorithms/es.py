@@ -9,7 +9,8 @@ d parameters its expected cosine with the true gradient is near √(m/(m+d)) for
 
 With `rank` r the weights (of two or more dimensions, seen as (out, rest)) are perturbed by E = A Bᵀ/√r in the place of
 ε, A (out, r) and B (rest, r) standard normal. This is another estimator: E has the first two moments of ε and so is
-unbiased in the same sense, but is not Gaussian. It saves most of the random numbers and of the memory.
+unbiased in the same sense, but is not Gaussian. It saves most of the random numbers and of the memory, and members that
+are evaluated together (`chunk` > 1) share the product with W:  (W + s A B) x = W x + s A (B x).
 
 Source: Salimans, Ho, Chen, Sidor, Sutskever, "Evolution strategies as a scalable alternative to reinforcement
 learning", arXiv 1703.03864. Low rank: Sarkar et al., "Evolution strategies at the hyperscale", arXiv 2511.16652.
@@ -19,19 +20,21 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import conv2d, cross_entropy, linear
+from torch.overrides import TorchFunctionMode
 
 from creditlab.algorithms.base import Algorithm, Draw, Readings
 from creditlab.keys import Positive, PositiveInt
 from creditlab.task import Task
 
-Evaluate = Callable[[dict[str, Tensor], float], Tensor]
+Factors = tuple[Tensor, Tensor]  # A (…, out, r) and B (…, r, rest) of the direction A B
+Evaluate = Callable[[dict[str, Tensor | Factors], float], Tensor]
 """From directions ε by parameter, of one member or stacked, and a step: the losses (members,) of θ + step ε."""
 
 
@@ -56,6 +59,11 @@ class Directions:
         matrix = first[which] @ second[0][which]
         return matrix.view(*matrix.shape[:-2], *self.shape)
 
+    def factored(self, which: slice) -> Tensor | Factors:
+        """A stack of directions, as factors if they are of low rank."""
+        first, *second = self.factors
+        return (first[which], second[0][which]) if second else first[which]
+
     def combine(self, coefficients: Tensor) -> Tensor:
         """Σ_i coefficients_i ε_i, in the parameter's shape; `coefficients` (n,)."""
         first, *second = self.factors
@@ -71,6 +79,29 @@ def _normal(like: Tensor, n: int, shape: tuple[int, ...], generator: Generator) 
     for row in noise:  # one by one they are made while in the processor's cache
         row.normal_(generator=generator)
     return noise.to(like.device)
+
+
+class _LowRankMode(TorchFunctionMode):
+    """While active, a linear map or convolution by a weight W with factors (by its id) is one by W + step A B."""
+
+    def __init__(self, factors: Mapping[int, Factors], step: float) -> None:
+        super().__init__()
+        self.factors, self.step = factors, step
+
+    def __torch_function__(
+        self, function: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function not in (linear, conv2d) or id(args[1]) not in self.factors:
+            return result
+        x, weight = args[:2]
+        a, b = self.factors[id(weight)]
+        if function is linear:
+            return result + self.step * linear(linear(x, b), a)
+        _, _, _, stride, padding, dilation, groups = args
+        assert groups == 1, "low-rank perturbations of grouped convolutions"
+        inner = conv2d(x, b.view(len(b), *weight.shape[1:]), None, stride, padding, dilation)
+        return result + self.step * conv2d(inner, a[:, :, None, None])
 
 
 def shape_fitness(fitness: Tensor, shaping: Literal["ranks", "standardised", "raw"]) -> Tensor:
@@ -142,7 +173,9 @@ class EvolutionStrategies(Algorithm):
         losses: list[list[Tensor]] = [[] for _ in self.signs]
         for start in range(0, n, self.chunk):
             which = start if self.chunk == 1 else slice(start, start + self.chunk)
-            epsilon = {name: directions[which] for name, directions in noise.items()}
+            epsilon: dict[str, Tensor | Factors] = {
+                name: d.factored(which) if isinstance(which, slice) else d[which] for name, d in noise.items()
+            }
             for sign, row in zip(self.signs, losses, strict=True):
                 row.append(evaluate(epsilon, sign * self.sigma))
         with torch.autocast(x.device.type, enabled=False):  # only the networks are evaluated in low precision
@@ -155,26 +188,32 @@ class EvolutionStrategies(Algorithm):
         return Readings(cross_entropy(scores, y), scores)
 
     def _one_by_one(self, network: nn.Sequential, x: Tensor, y: Tensor) -> Evaluate:
-        # One copy, overwritten by each member in turn. Autocast would cache parameters that require a gradient.
+        # One copy, overwritten by each member in turn, so that the network and its running statistics stay as they are.
+        # Autocast would cache the casts of parameters that require a gradient.
         member = copy.deepcopy(network).requires_grad_(False)
 
-        def evaluate(epsilon: dict[str, Tensor], step: float) -> Tensor:
+        def evaluate(epsilon: dict[str, Tensor | Factors], step: float) -> Tensor:
             for (name, p), q in zip(network.named_parameters(), member.parameters(), strict=True):
-                torch.add(p, epsilon[name], alpha=step, out=q)
-            for b, c in zip(network.buffers(), member.buffers(), strict=True):
-                c.copy_(b)
+                e = epsilon[name]
+                assert isinstance(e, Tensor)
+                torch.add(p, e, alpha=step, out=q)
             return cross_entropy(member(x), y)[None]
 
         return evaluate
 
     def _together(self, network: nn.Sequential, x: Tensor, y: Tensor) -> Evaluate:
-        def loss(state: dict[str, Tensor]) -> Tensor:
-            return cross_entropy(functional_call(network, state, (x,)), y)
+        parameters = dict(network.named_parameters())
 
-        def evaluate(epsilon: dict[str, Tensor], step: float) -> Tensor:
-            state = {name: torch.add(p, epsilon[name], alpha=step) for name, p in network.named_parameters()}
-            size = len(next(iter(state.values())))
+        def loss(state: dict[str, Tensor], factors: dict[str, Factors], step: float) -> Tensor:
+            with _LowRankMode({id(parameters[name]): ab for name, ab in factors.items()}, step):
+                return cross_entropy(functional_call(network, state, (x,)), y)
+
+        def evaluate(epsilon: dict[str, Tensor | Factors], step: float) -> Tensor:
+            factors = {name: e for name, e in epsilon.items() if isinstance(e, tuple)}
+            full = {name: e for name, e in epsilon.items() if isinstance(e, Tensor)}
+            state = {name: torch.add(parameters[name], e, alpha=step) for name, e in full.items()}
+            size = len(next(iter([*state.values(), *(a for a, _ in factors.values())])))
             state |= {name: b.expand(size, *b.shape).clone() for name, b in network.named_buffers()}
-            return vmap(loss)(state)
+            return vmap(loss, in_dims=(0, 0, None))(state, factors, step)
 
         return evaluate

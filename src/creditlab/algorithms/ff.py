@@ -12,6 +12,9 @@ The label is part of the input, as a distribution p over classes: 1 at the label
 label_scale Σ_k p_k P_k, a fixed random ±1 pattern P_k of the whole input's shape for each class, which convolutions
 see at every position (the idea of Scodellaro et al., whose patterns are Fourier waves).
 
+Negatives carry a wrong label: any (`never_true`), or `hard`, one that the read-out, trained by cross-entropy on the
+last block under the neutral label, finds likely (Hinton: a third of the epochs).
+
 Extras, per block: peer normalisation, `peer_norm` · ⟨(⟨m⟩ − m)²⟩ with m a unit's (channel's) running mean over
 positives, whose gradient goes through this batch's share (1 − `peer_momentum`); `orthogonality` · ⟨(G − I)²⟩ with G the
 Gram matrix of the weight's normalised rows. "Forward-forward with orthogonality" of the study "geometry of credit
@@ -71,7 +74,7 @@ class ForwardForward(Algorithm):
         threshold: Positive,
         label: Literal["auto", "overlay", "pattern"],
         label_scale: Positive,
-        negatives: Literal["never_true", "permuted"],
+        negatives: Literal["never_true", "hard", "permuted"],
         length_norm: Literal["rms", "unit", "none"],
         normalise_input: bool,
         peer_norm: NonNegative,
@@ -129,9 +132,20 @@ class ForwardForward(Algorithm):
         clear_gradients(network)
         names = [name for name, _ in hidden_blocks(network)]
         learning = names if self.layers == "simultaneous" else [names[int(progress * len(names))]]
-        labels = torch.cat([y, self.wrong_labels(y, generator)])
-        stacked = self._embed(torch.cat([x, x]), one_hot(labels, self.task.classes))
         loss, scores, errors = x.new_zeros(()), None, {}
+        if self.readout == "head" or self.negatives == "hard":
+            with torch.no_grad():
+                features = self._features(network, x)
+            scores = readout(network)(features)
+            if probe:
+                scores.retain_grad()
+            loss = cross_entropy(scores, y)
+            loss.backward()
+            if probe and scores.grad is not None:
+                errors[next(reversed(network._modules))] = scores.grad
+            loss, scores = loss.detach(), scores.detach()
+        labels = torch.cat([y, self.wrong_labels(y, generator, scores)])
+        stacked = self._embed(torch.cat([x, x]), one_hot(labels, self.task.classes))
         for name, block, a, h in self._propagate(network, stacked, learning):
             if name in learning:
                 if probe:
@@ -143,18 +157,6 @@ class ForwardForward(Algorithm):
                     errors[name] = a.grad
             if name == learning[-1]:
                 break
-        if self.readout == "head":
-            with torch.no_grad():
-                features = self._features(network, x)
-            scores = readout(network)(features)
-            local = cross_entropy(scores, y)
-            if probe:
-                scores.retain_grad()
-            local.backward()
-            loss = loss + local.detach()
-            if probe and scores.grad is not None:
-                errors[next(reversed(network._modules))] = scores.grad
-            scores = scores.detach()
         return Readings(loss, scores, errors)
 
     def predict(self, network: nn.Sequential, x: Tensor) -> Tensor:
@@ -166,10 +168,14 @@ class ForwardForward(Algorithm):
     def represent(self, network: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
         return {name: h for name, _, _, h in self._propagate(network, self._embed(x, self._neutral(x)))}
 
-    def wrong_labels(self, y: Tensor, generator: Generator) -> Tensor:
+    def wrong_labels(self, y: Tensor, generator: Generator, scores: Tensor | None = None) -> Tensor:
         """Labels (batch,) of the negatives. `permuted`: those of the batch in another order, about 1/classes of which
-        are true.
+        are true. `hard`: drawn by the probability that the read-out's `scores` (batch, classes) give each wrong one.
         """
+        if self.negatives == "hard":
+            assert scores is not None
+            wrong = scores.float().nan_to_num(0, 0, 0).scatter(1, y[:, None], -torch.inf).softmax(1)
+            return torch.multinomial(wrong.to(generator.device), 1, generator=generator)[:, 0].to(y.device)
         if self.negatives == "permuted":
             return y[torch.randperm(len(y), generator=generator, device=generator.device).to(y.device)]
         shift = torch.randint(1, self.task.classes, y.shape, generator=generator, device=generator.device)
