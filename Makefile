@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test lint types docs bench clean
+.PHONY: install demo test lint types docs clean
 
 install: .venv/installed
 

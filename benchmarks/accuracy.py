@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy.py --root DATA [--only bp fa] [--seeds 1] [--workers 2]
 
-One sweep in multirun/accuracy: a recipe that is finished is not trained again. DATA holds MNIST/raw. Forward-forward and
-evolution strategies take tens of minutes on one core; the others a few.
+One sweep in multirun/accuracy: a recipe that is finished is not trained again. DATA holds MNIST/raw. Evolution
+strategies and forward-forward take some tens of minutes on one core, the others a few.
 """
 
 from __future__ import annotations
@@ -37,10 +37,14 @@ def main() -> None:
     parser.add_argument("--workers", default="null")
     chosen = parser.parse_args()
     for recipe in chosen.only:
-        command = [
-            sys.executable, "-m", "creditlab", "-m", f"+experiment=mnist/{recipe}", "sweep=accuracy", "metrics=none",
-            f"dataset.root={chosen.root.resolve()}", f"seed=range({chosen.seeds})", f"hydra.launcher.workers={chosen.workers}",
-        ]  # fmt: skip
+        keys = [
+            f"+experiment=mnist/{recipe}",
+            f"dataset.root={chosen.root.resolve()}",
+            "metrics=none",
+            "sweep=accuracy",
+        ]
+        keys += [f"seed=range({chosen.seeds})", f"hydra.launcher.workers={chosen.workers}"]
+        command = [sys.executable, "-m", "creditlab", "-m", *keys]
         subprocess.run(command, check=True)
     runs = records.read_sweep(Path("multirun/accuracy"))
     table = Table(

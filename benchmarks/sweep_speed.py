@@ -8,9 +8,9 @@ Gives real command lines in a temporary folder: an MLP on digits, with the defau
 *Overhead* is all of a warm worker's time but the training steps, from the start of a run to the start of the next.
 *Start-up* is from the command to the first run, and what a worker's first run takes longer than its next ones.
 *Planning* is what the parent takes to compose and check one more seed before anything starts: the command of a hundred
-runs of which the last is invalid, less the command of that one alone. *Scaling* is the rate of runs of warm workers, one
-and two of them taking turns. Where others use the cores too, read it *by processor time*: twice what a run takes with
-one worker over what it takes with two, which is what idle cores would give.
+runs of which the last is invalid, less the command of that one alone. *Scaling* is the rate of runs of warm workers,
+one and two of them taking turns. Where others use the cores too, read it *by processor time*: twice what a run takes
+with one worker over what it takes with two, which is what idle cores would give.
 
 Goals: overhead below 0.2 s a run; two workers 1.8 times as fast as one where two cores are idle.
 """

@@ -154,16 +154,20 @@ def test_dfa_feedback_has_the_documented_range(plan):
 @pytest.mark.data
 def test_in_training_fa_errors_lie_at_an_angle_to_backpropagations(plan, data_root):
     """A true FA MLP settles at 35 to 50° on MNIST (Akrout's logs: 34.9°); near 0° means one runs backpropagation."""
-    p = parts(
-        plan, "algorithm=fa", "dataset=mnist", f"dataset.root={data_root}", "architecture.widths=[500]",
-        "training.batch_size=128", "optimiser=sgd", "optimiser.lr=0.2", "optimiser.momentum=0", "architecture.activation=sigmoid", double=False,
-    )  # fmt: skip
+    mnist = [
+        "dataset=mnist",
+        f"dataset.root={data_root}",
+        "architecture.widths=[500]",
+        "architecture.activation=sigmoid",
+    ]
+    sgd = ["optimiser=sgd", "optimiser.lr=0.2", "optimiser.momentum=0", "training.batch_size=128"]
+    p = parts(plan, "algorithm=fa", *mnist, *sgd, double=False)
     order = torch.randperm(60_000, generator=torch.Generator().manual_seed(0))
     for indices in order[: 400 * 128].split(128):
         x, y = p.dataset.batch(indices)
         p.algorithm.assign(p.network, x, y, generator=torch.Generator())
         p.optimiser.step()
-    bp = parts(plan, "dataset=mnist", f"dataset.root={data_root}", "architecture.widths=[500]", double=False)
+    bp = parts(plan, *mnist, double=False)
     x, y = p.dataset.batch(order[-512:])
     fa_error = p.algorithm.assign(p.network, x, y, generator=torch.Generator(), probe=True).errors["fc1"]
     bp_error = bp.algorithm.assign(p.network, x, y, generator=torch.Generator(), probe=True).errors["fc1"]

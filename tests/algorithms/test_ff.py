@@ -353,6 +353,19 @@ def test_error_signals_are_those_of_positives_then_negatives():
     assert delta[9:].any()
 
 
+@pytest.mark.parametrize("goodness", ["sum", "mean"])
+def test_a_channel_is_one_unit_whose_square_is_the_mean_over_positions(goodness):
+    network, (x, y) = convolutional(), batch(task=IMAGES)
+    rule = ff(network, IMAGES, goodness=goodness, threshold=0.3, length_norm="none", layers="sequential")
+    readings, _ = step(network, rule, x, y)
+    wrong = rule.wrong_labels(y, torch.Generator().manual_seed(0))
+    stacked = torch.cat([x, x]) + 0.7 * rule.get_buffer("patterns")[torch.cat([y, wrong])]
+    squares = network.conv1.body(stacked).clamp(min=0).square().mean((2, 3)).detach()  # (18, 4)
+    z = squares.sum(1) - 4 * 0.3 if goodness == "sum" else squares.mean(1) - 0.3
+    sign = torch.tensor([1.0] * 9 + [-1.0] * 9)
+    torch.testing.assert_close(readings.loss, (1 + (-sign * z).exp()).log().mean())
+
+
 def test_peers_of_a_convolution_are_its_channels():
     network, (x, y) = convolutional(), batch(task=IMAGES)
     rule = ff(network, IMAGES, peer_norm=0.1)

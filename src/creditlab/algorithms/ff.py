@@ -3,8 +3,8 @@
     g(h) = Σ h² (or its mean over units),   p(true) = σ(g − θ)
     L_block = ½ ⟨softplus(θ − g⁺)⟩ + ½ ⟨softplus(g⁻ − θ)⟩      (cross-entropy of p over positives and negatives stacked)
 
-h is the block's activation, before pooling; in a convolutional block its units are all channels at all positions.
-θ = `threshold` with `goodness: mean`, `threshold` × units with `goodness: sum`. Between blocks the length of a sample's
+h is the block's activation, before pooling; in a convolutional block a channel is one unit, its h² the mean over
+positions, which share weights (a sum over positions would give logits in the thousands, and learns less). θ = `threshold` with `goodness: mean`, `threshold` × units with `goodness: sum`. Between blocks the length of a sample's
 activity vector is divided out, so that a block cannot read the goodness of the one below, and no gradient crosses.
 
 The label is part of the input, as a distribution p over classes: 1 at the label, or 1/classes everywhere (*neutral*).
@@ -224,10 +224,10 @@ class ForwardForward(Algorithm):
         return self._normalised(last.tail(activation))
 
     def _goodness(self, h: Tensor) -> Tensor:
-        """(batch, …) to (batch,)."""
+        """(batch, units, …) to (batch,)."""
         at_least = torch.promote_types(h.dtype, torch.float32)  # bfloat16 cannot tell 1000 from 1002
         squares = h.flatten(1).to(at_least).square()
-        return squares.sum(1) if self.goodness == "sum" else squares.mean(1)
+        return squares.sum(1) / h[0, 0].numel() if self.goodness == "sum" else squares.mean(1)
 
     def _goodness_by_label(self, network: nn.Sequential, x: Tensor) -> Tensor:
         """(batch, classes): goodness under each label, summed over the blocks."""
@@ -240,7 +240,7 @@ class ForwardForward(Algorithm):
     def _local_loss(self, name: str, block: Block, h: Tensor) -> Tensor:
         """The scalar loss of a block whose activation is `h` (2 batch, units, …), positives first."""
         goodness = self._goodness(h)
-        units = h[0].numel() if self.goodness == "sum" else 1
+        units = h.shape[1] if self.goodness == "sum" else 1
         positive = torch.zeros_like(goodness)
         positive[: len(h) // 2] = 1
         loss = binary_cross_entropy_with_logits(goodness - self.threshold * units, positive)
