@@ -21,7 +21,20 @@ def test_every_option_passes_the_check(plan, group, option):
     assert plan(f"{group}={option}").config["choices"][group] == option
 
 
-@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.relative_to(CONF).as_posix())
+EXPERIMENTS = sorted((CONF / "experiment").rglob("*.yaml"))
+OPTIONS = sorted(set(CONF.rglob("*.yaml")) - set(EXPERIMENTS))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_every_experiment_passes_the_check(plan, path):
+    name = path.relative_to(CONF / "experiment").with_suffix("").as_posix()
+    assert plan(f"+experiment={name}").config["choices"]
+    package, purpose = path.read_text().splitlines()[:2]
+    assert package == "# @package _global_"
+    assert purpose.startswith("# ")
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=lambda p: p.relative_to(CONF).as_posix())
 def test_every_key_is_documented_where_it_is_set(path):
     lines = path.read_text().splitlines()
     assert lines[0].startswith("# ") or path.parent.name == "help", "the first line says what the option is"

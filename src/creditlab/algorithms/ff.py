@@ -4,8 +4,9 @@
     L_block = ½ ⟨softplus(θ − g⁺)⟩ + ½ ⟨softplus(g⁻ − θ)⟩      (cross-entropy of p over positives and negatives stacked)
 
 h is the block's activation, before pooling; in a convolutional block a channel is one unit, its h² the mean over
-positions, which share weights (a sum over positions would give logits in the thousands, and learns less). θ = `threshold` with `goodness: mean`, `threshold` × units with `goodness: sum`. Between blocks the length of a sample's
-activity vector is divided out, so that a block cannot read the goodness of the one below, and no gradient crosses.
+positions (their sum would make logits of thousands). θ = `threshold` with `goodness: mean`, `threshold` × units with
+`goodness: sum`. Between blocks the length of a sample's activity vector is divided out, so that a block cannot read the
+goodness of the one below, and no gradient crosses.
 
 The label is part of the input, as a distribution p over classes: 1 at the label, or 1/classes everywhere (*neutral*).
 `overlay` writes low + p (high − low) over the first entries of the flattened input (Hinton); `pattern` adds
