@@ -33,7 +33,10 @@ class Display:
 
     def __enter__(self) -> Display:
         known = f", {self.before} finished before" if self.before else ""
-        self.console.print(f"{self.total} runs to do{known}: {escape(str(self.sweep))}", soft_wrap=True)
+        self.console.print(
+            f"{self.total} {'run' if self.total == 1 else 'runs'} to do{known}: {escape(str(self.sweep))}",
+            soft_wrap=True,
+        )
         self.live = self.console.is_terminal and self.total > 0
         if self.live:
             self.bar.start()
