@@ -24,6 +24,11 @@ def outcome(**_) -> dict:
     return {"metrics": dict(zip(names, map(float, values), strict=True)), "loss": RNG.normal(size=30)}
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+
+
 @pytest.fixture
 def sweep(folder):
     return folder.cross(outcome, 3, algorithm=["bp", "fa", "es"], optimiser=["sgd", "muon"])
