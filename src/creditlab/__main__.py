@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from creditlab import records
 from creditlab.config import ConfigError
 from creditlab.sweep.explain import explain
-from creditlab.sweep.plan import output_folder, planned, preflight, sweep_name
+from creditlab.sweep.plan import planned, preflight, sweep_name
 from creditlab.sweep.pool import SweepFailed, objective
 
 _HERE = Path(__file__).parent
@@ -39,7 +39,7 @@ def _single(config: DictConfig) -> float | None:
         if not found.finished:
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             preflight([run])
-            output_folder(folder)
+            records.make_folder(folder)
             from creditlab.training import train
 
             found = train(run.config, run.folder, _report, run.hydra)

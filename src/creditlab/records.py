@@ -165,13 +165,18 @@ def find_run(folder: Path, config: Mapping) -> Run:
 
 def open_run(folder: Path, config: Mapping) -> Run:
     """`find_run`, with the folder made if need be. Raises RecordError also where it cannot be written."""
+    make_folder(folder)
+    return find_run(folder, config)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` if need be. Raises RecordError where it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecordError(f"cannot write to {folder.absolute()}: {error.strerror}. Give another folder.") from None
     if not os.access(folder, os.W_OK):
         raise RecordError(f"cannot write to {folder.absolute()}: permission denied. Give another folder.")
-    return find_run(folder, config)
 
 
 def begin(folder: Path, config: Mapping, hydra: Mapping[str, str]) -> None:

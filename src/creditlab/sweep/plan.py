@@ -7,7 +7,6 @@ giving another command with the same folder adds to it.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shlex
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from creditlab import records
-from creditlab.config import GROUPS, ConfigError, check
+from creditlab.config import GROUPS, check
 from creditlab.metrics import OBSERVABLES
 
 
@@ -116,13 +115,3 @@ def is_sweep(value: str) -> bool:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     return OverridesParser.create().parse_override(f"key={value}").is_sweep_override()
-
-
-def output_folder(folder: Path) -> None:
-    """Make the folder for runs if need be. Raises ConfigError where it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {folder.absolute()}: {error.strerror}. Give another folder.") from None
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f"cannot write to {folder.absolute()}: permission denied. Give another folder.")

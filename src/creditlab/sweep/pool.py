@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from creditlab import records
 from creditlab.config import ConfigError, nearest
 from creditlab.sweep.display import Display
-from creditlab.sweep.plan import Planned, output_folder, planned, preflight, write_plan
+from creditlab.sweep.plan import Planned, planned, preflight, write_plan
 
 
 class SweepFailed(RuntimeError):
@@ -53,7 +53,7 @@ class PoolLauncher(Launcher):
         runs = list({run.folder: run for run in asked}.values())
         to_do = [run for run in runs if not records.find_run(run.folder, run.config).finished]
         preflight(to_do)
-        output_folder(sweep)
+        records.make_folder(sweep)
         write_plan(sweep, runs, self.config.hydra.overrides.task)
         failed = run_all(to_do, len(runs) - len(to_do), sweep, self.workers or len(os.sched_getaffinity(0)))
         if failed:
