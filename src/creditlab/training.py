@@ -213,7 +213,8 @@ def _train(config: Mapping[str, Any], folder: Path, report: Report, moment: Mome
             found, by_sample = evaluate(parts)
             found["train/loss"] = moment.loss_sum / moment.loss_count
             moment.loss_sum, moment.loss_count = 0.0, 0
-            status = _status(found, moment.step == parts.steps, training["stop_at_accuracy"])
+            target = training["stop_at_accuracy"] if moment.step in evaluations else None  # whatever the instruments
+            status = _status(found, moment.step == parts.steps, target)
             if status == "complete" or (status == "running" and moment.step in probes):
                 found |= instruments.measure(moment)
             history.append(moment.step, moment.step / parts.steps_per_epoch, found)
