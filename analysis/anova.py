@@ -38,8 +38,7 @@ class Model:
 
     metrics: list[str]
     n: int
-    diverged: int  # among the n
-    left_out: dict[str, int]  # finished runs without a finite value, by status
+    left_out: dict[str, int]  # by status: diverged runs, and complete ones without a finite value
     terms: list[str]
     residual_df: int
     balanced: bool
@@ -156,7 +155,8 @@ def anova(
     Raises AnalysisError if `strict` and a combination of levels has no run.
     """
     runs = runs.reset_index(drop=True)
-    present = np.isfinite(runs[list(metrics)].to_numpy(dtype=float))  # (runs, metrics)
+    complete = (runs["status"] == "complete").to_numpy()[:, None]  # what a diverged run still shows means nothing
+    present = np.isfinite(runs[list(metrics)].to_numpy(dtype=float)) & complete  # (runs, metrics)
     groups: dict[bytes, list[int]] = {}
     for index in range(len(metrics)):
         groups.setdefault(present[:, index].tobytes(), []).append(index)
@@ -195,7 +195,6 @@ def anova(
             Model(
                 metrics=list(names),
                 n=len(values),
-                diverged=int((runs.loc[mask, "status"] == "diverged").sum()),
                 left_out=runs.loc[~mask, "status"].value_counts().to_dict(),
                 terms=[name(term) for term in design.terms],
                 residual_df=design.residual_df,

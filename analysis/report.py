@@ -117,12 +117,11 @@ def print_runs(console: Console, sweep: Sweep) -> None:
 def _model(model: Model, alone: bool) -> str:
     """A model in a sentence or two."""
     metrics = "" if alone else f" for {many(len(model.metrics), 'metric')} ({some(model.metrics, 3)})"
-    diverged = f", {model.diverged} of them diverged" if model.diverged else ""
     out = ", ".join(f"{n} {status}" for status, n in model.left_out.items())
     squares = "balanced, so that the sums of squares of types I, II and III agree"
     return (
-        f"Model{metrics}: {' + '.join(map(_term, model.terms))}; n = {many(model.n, 'run')}{diverged}"
-        f"{f' (left out, no finite value: {out})' if out else ''}; residual df {model.residual_df}; "
+        f"Model{metrics}: {' + '.join(map(_term, model.terms))}; n = {many(model.n, 'run')}"
+        f"{f' (left out, diverged or no finite value: {out})' if out else ''}; residual df {model.residual_df}; "
         f"{squares if model.balanced else f'unbalanced, sums of squares of type {model.kind}'} ({model.method})."
     )
 
