@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test lint types docs clean
+.PHONY: install demo test cluster lint types docs clean
 
 install: .venv/installed
 
@@ -22,6 +22,10 @@ demo: install
 
 test: install
 	$(BIN)/pytest -n auto
+
+cluster: install
+	tests/cluster/up.sh
+	$(BIN)/pytest tests/cluster tests/sweep/test_every_launcher.py; status=$$?; tests/cluster/down.sh; exit $$status
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,12 +1,15 @@
-"""Writes docs/configuration.md: every config key with its default, what it may be, and what it means.
+"""Writes docs/configuration.md (every config key: its default, what it may be, what it means) and docs/metrics.md
+(every instrument: formula, range, unit, source, cost).
 
     make docs
 
-The default and the meaning stand in `conf/`, what a key may be in the signature of its `_target_`.
+A key's default and meaning stand in `conf/`, what it may be in the signature of its `_target_`; what is to be said of
+an instrument stands in its docstring.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 import typing
 from collections.abc import Iterator
@@ -14,11 +17,13 @@ from pathlib import Path
 
 import yaml
 
-from creditlab.config import GROUPS, SUPPLIED, Config, Metrics, Training, describe
+from creditlab.config import GROUPS, SUPPLIED, Config, Metrics, Training, Trajectory, describe, function
+from creditlab.metrics import scope_of
 from creditlab.signature import signature
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
+METRICS_PAGE = ROOT / "docs" / "metrics.md"
 INTRODUCTION = """# Configuration
 
 Generated from `conf/` and the signatures that it names by `make docs`; a test holds it to them.
@@ -69,7 +74,11 @@ def page() -> str:
                 parts.append(f"`{keys['_target_']}`")
             if group == "metrics":
                 allowed = typing.get_type_hints(Metrics, include_extras=True)
-                keys = {k: v for k, v in keys.items() if k in ("points", "samples")}
+                allowed |= {
+                    f"trajectory.{k}": a for k, a in typing.get_type_hints(Trajectory, include_extras=True).items()
+                }
+                keys |= {f"trajectory.{k}": v for k, v in keys.get("trajectory", {}).items()}
+                keys = {k: v for k, v in keys.items() if k not in ("trajectory", "instruments")}
             else:
                 form = signature(keys["_target_"])
                 allowed = {
@@ -79,14 +88,73 @@ def page() -> str:
             if keys:
                 shown = group.replace("/", ".") + "."
                 parts += ["", HEAD, *rows(keys, "", allowed, comments(path), shown)]
-    parts += ["\n## Metrics\n", "| name | what it is | keys |", "|---|---|---|"]
-    path = ROOT / "conf" / "metrics" / "light.yaml"
-    said = comments(path)
-    for name, node in yaml.safe_load(path.read_text())["instruments"].items():
-        keys = ", ".join(f"`{k}: {v}`" for k, v in node.items() if k != "_target_")
-        parts.append(f"| `{name}` | {said[f'instruments.{name}']} (`{node['_target_']}`) | {keys} |")
+    parts.append("\n`metrics.instruments` maps names to metrics: they are listed in [metrics.md](metrics.md).")
     return "\n".join(parts) + "\n"
+
+
+METRICS = """# Metrics
+
+Generated from `conf/metrics/` and the docstrings of the functions that it names by `make docs`; a test holds it to
+them.
+
+A value is recorded as `<scope>/<layer>/<name>` in `history.jsonl` and `summary.json` (`network/<name>` where it is of
+the network as a whole), and at initialisation as `<name>@init` beside it; a metric with parts as `<name>_<part>`. What
+is seen in `weights/` from weight or singular values alone is also measured of W − W₀, in `changes/`. Signals are those
+of the training batch of a probe step; at initialisation, those of the first step. *Ends*: looked at only at
+initialisation and at the end. A value that is not defined is null. Recorded for every run, with `metrics=none` too:
+`test/accuracy`, `test/loss`, `train/loss`, `validation/…`, and in `arrays.npz` by test sample loss, correctness,
+prediction and label (from which the confusion matrix follows).
+
+The cost is in words; what it comes to in milliseconds, and as a share of a run, is measured by
+`python -m benchmarks.instruments`.
+"""
+METRICS_HEAD = "| name | tells | formula | range | unit | cost | source |\n|---|---|---|---|---|---|---|"
+FIELDS = ("Range", "Unit", "Cost", "Source", "Parts")
+
+
+def described(metric: object) -> dict[str, str]:
+    """The parts of a metric's docstring: `tells`, `formula`, and `FIELDS`."""
+    found: dict[str, list[str]] = {"tells": [], "formula": []}
+    current = "tells"
+    for line in (inspect.getdoc(metric) or "").splitlines():
+        if match := re.match(rf"({'|'.join(FIELDS)}): *(.*)", line):
+            current, line = match[1], match[2]
+        place = "formula" if current == "tells" and line.startswith("    ") else current
+        found.setdefault(place, []).append(line.strip())
+    return {k: " ".join(line for line in lines if line) for k, lines in found.items()}
+
+
+def metrics_page() -> str:
+    folder = ROOT / "conf" / "metrics"
+    texts = {option: yaml.safe_load((folder / f"{option}.yaml").read_text()) for option in ("light", "full")}
+    nodes = {name: node for option in texts.values() for name, node in option["instruments"].items()}
+    rows: dict[str, list[str]] = {}
+    for name, node in nodes.items():
+        metric, form = function(node), signature(node["_target_"])
+        told = described(metric)
+        keys = ", ".join(
+            f"`{k}: {yaml.safe_dump(v, default_flow_style=True).removesuffix('...' + chr(10)).strip()}`"
+            for k, v in node.items()
+            if not k.startswith("_")
+        )
+        tells = (
+            told["tells"]
+            + (f" *Parts*: {told['Parts']}" if "Parts" in told else "")
+            + (f" *Keys*: {keys}." if keys else "")
+        )
+        at = ("ends; " if node.get("_at_") == "ends" else "") + told.get("Cost", "")
+        marked = f"`{name}`" + (" (light)" if name in texts["light"]["instruments"] else "")
+        formula = f"`{told['formula']}`" if told["formula"] else ""
+        cells = (marked, tells, formula, told.get("Range", ""), told.get("Unit", ""), at, told.get("Source", ""))
+        scope = scope_of(form.positional)
+        assert scope is not None
+        rows.setdefault(scope, []).append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+    parts = [METRICS]
+    for scope, lines in rows.items():
+        parts += [f"## {scope}/\n", METRICS_HEAD, *lines, ""]
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+    METRICS_PAGE.write_text(metrics_page())

@@ -9,6 +9,7 @@ SMALL = [
     "training.checkpoint_seconds=null",
     "metrics.samples=64",
     "metrics.points=2",
+    "metrics.trajectory.length=3",
     "device=cpu",
 ]
 

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from creditlab.__main__ import main
+
 IMPORTS = (
     "import sys; from creditlab.__main__ import main; sys.argv[1:] = sys.argv[1:]\n"
     "try: main()\n"
@@ -24,7 +26,12 @@ IMPORTS = (
         (["algorithm.scale=2"], "algorithm=dfa and algorithm=fa have it"),
         (["seed=x"], "seed='x': must be a whole number"),
         (["-m", "seed=1,x"], "seed='x': must be a whole number"),
-        (["algorithm=["], "cannot read the override"),
+        (["algorithm=["], "cannot read the override 'algorithm=['"),
+        (["optimiser.betas=[0.9]"], "optimiser.betas=[0.9]: must be a list of 2, each a number"),
+        (
+            ["-m", "optimiser=muon,adamw", "optimiser.scale=none"],
+            "not a key of optimiser=adamw, only of optimiser=muon",
+        ),
         (["--cfg", "job"], "_target_: creditlab.algorithms.bp.Backpropagation"),
     ],
 )
@@ -38,6 +45,126 @@ def test_help_and_mistakes_answer_without_torch(tmp_path, arguments, expected):
     assert not (tmp_path / "multirun" / "seed").exists()
 
 
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """What the command line says as it refuses."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+    def give(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["creditlab", *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+        monkeypatch.delenv("HYDRA_FULL_ERROR")
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        assert (end.value.code, said.out) == (2, "")
+        assert not list(tmp_path.glob("multirun/*/*"))
+        return said.err
+
+    return give
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["algorithm=null"], "algorithm=null: must name one option. There are bp, dfa, es, fa, ff, ff_naive."),
+        (["algorithm=[bp]"], "algorithm=[bp]: must name one option."),
+        (["algorithm="], "algorithm=: must name one option."),
+        (["-m", "algorithm=bp,null"], "algorithm=null: must name one option."),
+        (["training={stepz: 4}"], "training: lacks a key that is given."),
+        (["metrics.instruments=null"], "metrics.instruments=null: must be a mapping"),
+        (["hydra.run.dir=null"], "Error merging override hydra.run.dir=null: field 'hydra.run.dir' is not Optional"),
+        (["~algorithm"], "~algorithm: must name one option."),
+        (["algorithm={scale: 1}"], "algorithm: lacks a key that is given."),
+        (["+algorithm=bp"], "algorithm: an option is chosen already. Write algorithm=… without a plus"),
+        (["+algorithm=fa"], "algorithm: an option is chosen already. Write algorithm=… without a plus"),
+        (["hydra/launcher=pol"], "hydra/launcher=pol: there is no such option, did you mean pool?"),
+        (["-m", "hydra.launcher=pool"], "hydra.launcher=pool: an option is chosen with a slash, hydra/launcher=…"),
+        (["demo"], "cannot read the override 'demo'. Give key=value"),
+        (["=1"], "=1: which key?"),
+        (["seed=0,1"], "seed=0,1: stands for several runs, which need -m"),
+        (["seed=range(2)"], "seed=range(2): stands for several runs, which need -m"),
+        (["experiment=demo"], "write +experiment=demo, with the plus"),
+        (["-m", "experiment=demo,mnist/bp"], "write +experiment=demo, with the plus"),
+        (["+experiment=nope"], "mnist/bp, mnist/dfa"),
+        (["+experiment=mnist/bpp"], "experiment=mnist/bpp: there is no such option, did you mean mnist/bp?"),
+        (["seed=1", "seed=2"], "seed=1 and seed=2: give seed once."),
+        (["-m", "seed=1,2", "+seed=3"], "seed=1,2 and +seed=3: give seed once."),
+        (["a=b", "-m", "c=d e"], "flags come before all overrides: creditlab -m a=b 'c=d e'"),
+        (["--mutlirun"], "--mutlirun: there is no such flag, did you mean --multirun?"),
+        (["-m", "seed=0,1", "--cfg", "job"], "give one of --run, --multirun, --cfg"),
+        (["--resolve", "seed=1"], "--resolve goes with --cfg or --help."),
+        (["--cfg", "jo"], "invalid choice: 'jo' (choose from"),
+        (["-m", "seed=range(0)"], "seed=range(0): stands for no value at all"),
+        (["-m", "sweep=a,b"], "sweep=a,b: cannot be swept, for it does not tell one run from another."),
+        (["-m", "threads=1,2"], "threads=1,2: cannot be swept"),
+        (["-m", "sweep=../x", "seed=0,1"], "sweep='../x': must be text of letters, digits"),
+        (["-m", "optimiser.lr=interval(0,1)"], "a grid needs its values"),
+        (["-m", "optimiser=muon,kaon", "optimiser.scael=none"], "optimiser.scael: there is no such key, did you mean"),
+        (["-m", "seed=0,1", "optimiser.scale=none"], "optimiser.scale: the option chosen has no such key"),
+        (["-m", "+experiment=demo,mnist/bp", "dataset.root=x"], "only of +experiment=mnist/bp"),
+        (["-m", "dataset=digits,mnist", "algorithm=bp,fa", "dataset.root=x"], "not a key of dataset=digits, only of"),
+        (["-m", "~optimiser.lr", "seed=0,1"], "~optimiser.lr: a key of an option cannot be left out"),
+    ],
+)
+def test_a_command_line_that_cannot_be_meant(refused, arguments, message):
+    assert message in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-m", "dataset=mnist,fashion_mnist"],
+        ["-m", "+experiment=mnist/bp,mnist/fa"],
+        ["-m", "dataset=mnist", "seed=0,1"],
+    ],
+)
+def test_a_key_that_only_the_swept_options_have_reaches_them(refused, arguments):
+    assert "MNIST is not on this machine: there is no" in (said := refused(*arguments, "dataset.root=elsewhere"))
+    assert "elsewhere/MNIST" in said
+
+
+def test_mistakes_in_a_folder_of_ones_own(refused, tmp_path):
+    files = {
+        "algorithm/broken.yaml": "_target_: mine.Rule\ngain: [1.0\n",
+        "algorithm/list.yaml": "- a\n",
+        "algorithm/short.yaml": "_target_: creditlab.algorithms.fa.FeedbackAlignment\n",
+        "algorithm/nowhere.yaml": "_target_: there_is_no.Rule\n",
+        "algorithm/syntax.yaml": "_target_: my_syntax.Rule\n",
+        "algorithm/raises.yaml": "_target_: my_raises.Rule\n",
+        "optimiser/mine.yaml": "_target_: torch.optim.AdamW\nlr: 0.01\n",
+        "experiment/local.yaml": "training:\n  steps: 5\n",
+        "experiment/slash.yaml": "# @package _global_\ndefaults:\n  - override hydra/launcher: pool\n",
+        "experiment/spelt.yaml": "# @package _global_\ndefaults:\n  - override /optimizer: sgd\n",
+    }
+    for name, text in files.items():
+        (path := tmp_path / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "my_syntax.py").write_text("class Rule:\n    def __init__(self, a\n")
+    start = "class Rule:\n    def __init__(self, network, task, draw, generator): ...\n"
+    (tmp_path / "my_raises.py").write_text(f"{start}\nraise RuntimeError('no luck')\n")
+    for override, message in {
+        "algorithm=broken": "conf/algorithm/broken.yaml, line 3: expected ',' or ']'",
+        "algorithm=list": "algorithm: needs a `_target_`",
+        "algorithm=nowhere": "there is no module there_is_no in Python, neither in this folder nor installed",
+        "algorithm=syntax": "my_syntax.py, line 2: '(' was never closed",
+        "algorithm=raises": "cannot be imported. RuntimeError: no luck",
+        "algorithm=short": "needs this key (a number more than 0)",
+        "algorithm=lst": "algorithm=lst: there is no such option, did you mean list?",
+        "+experiment=local": "+experiment=local: the first line of its file must be `# @package _global_`",
+        "+experiment=slash": "experiment/slash.yaml: in its defaults write `override /hydra/launcher: …`",
+        "+experiment=spelt": "optimizer: there is no such key, did you mean optimiser?",
+        "optimiser.lrr=1": "did you mean optimiser.lr?",
+    }.items():
+        assert message in refused("--config-dir=conf", override), override
+    assert "my_raises.py, line 4" in refused("--config-dir=conf", "algorithm=raises")
+    assert "~optimiser.lr: a key of an option" in refused("--config-dir=conf", "optimiser=mine", "~optimiser.lr")
+    assert "~optimiser.lr: a key" in refused(f"hydra.searchpath=[{tmp_path}/conf]", "optimiser=mine", "~optimiser.lr")
+    sweep = ["--config-dir=conf", "-m", "optimiser=mine,adamw", "optimiser.eps=1e-9"]
+    assert "optimiser.eps: not a key of optimiser=mine, only of optimiser=adamw" in refused(*sweep)
+
+
 def test_mistakes_have_an_exit_status_of_their_own(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "creditlab", "seed=x"], cwd=tmp_path, capture_output=True, text=True, timeout=60
@@ -49,7 +176,7 @@ def test_mistakes_have_an_exit_status_of_their_own(tmp_path):
 def test_training_imports_nothing_of_the_analysis(tmp_path):
     code = (
         "import sys, creditlab.training, creditlab.datasets.digits, creditlab.algorithms.ff\n"
-        "assert not {'pandas', 'statsmodels', 'matplotlib', 'analysis'} & set(sys.modules)"
+        "assert not {'pandas', 'statsmodels', 'matplotlib', 'jinja2', 'playwright', 'analysis'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

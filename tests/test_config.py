@@ -1,4 +1,5 @@
 import copy
+import os
 import re
 
 import pytest
@@ -6,8 +7,7 @@ import yaml
 
 from creditlab import records
 from creditlab.__main__ import CONF
-from creditlab.config import GROUPS, ConfigError, check
-from creditlab.metrics import OBSERVABLES
+from creditlab.config import GROUPS, ConfigError, _check_keys, check, describe
 from tests.common import options
 
 
@@ -73,13 +73,23 @@ FROZEN = {
         (["training.stop_at_accuracy=96"], r"training.stop_at_accuracy=96: must be a number in \[0, 1\] or null"),
         (["training.schedule=cosin"], r"did you mean cosine\?"),
         (["training.batch_size=0"], r"training.batch_size=0: must be a whole number at least 1"),
-        (["training.steps=null"], r"training.steps=None and training.epochs=None"),
+        (["training.steps=null"], r"training.steps=null and training.epochs=null"),
+        (["seed=null"], r"seed=null: must be a whole number"),
+        (["architecture.widths=[true]"], r"architecture.widths=\[true\]: must be a list, each a whole number"),
+        (["threads=100000"], rf"threads=100000: must be at most {os.cpu_count()}, the cores of this machine"),
+        (["sweep=''"], r"sweep='': must be text of letters, digits and ._\+=- \(/ between folders\) or null"),
+        (["sweep=../../x"], r"sweep='../../x': must be text of letters"),
+        (["sweep=/x"], r"sweep='/x': must be text of letters"),
+        (["optimiser.betas=[0.9]"], r"optimiser.betas=\[0.9\]: must be a list of 2, each a number"),
+        (["optimiser.betas=[.9,.9,.9]"], r"optimiser.betas=\[0.9, 0.9, 0.9\]: must be a list of 2, each a number"),
+        (["~optimiser.lr"], r"~optimiser.lr: a key of an option cannot be left out. Give it a value: optimiser.lr="),
+        (["~metrics.instruments.zero_fraction.threshold"], r"a key of an option cannot be left out"),
         (["optimiser.lr=fast"], r"optimiser.lr='fast': must be a number"),
         (["+optimiser.lrr=1"], r"optimiser=adamw \(torch.optim.AdamW\) has no key 'lrr', did you mean lr\?"),
         (["algorithm=fa", "algorithm.scale=0"], r"algorithm.scale=0: must be a number more than 0"),
         (
             ["algorithm=fa", "~algorithm.scale"],
-            r"algorithm.scale: algorithm=fa .* needs this key \(a number more than 0\)",
+            r"~algorithm.scale: a key of an option cannot be left out. Give it a value: algorithm.scale=",
         ),
         (
             ["architecture.widths=[8,0]"],
@@ -91,6 +101,13 @@ FROZEN = {
             ["+metrics.instruments.mine={_target_: creditlab.config.nearest}"],
             r"observes 'name', which is not among weight",
         ),
+        (
+            ["+metrics.instruments.mine={_target_: creditlab.algorithms.bp.Backpropagation}"],
+            r"observes 'network', which|observes 'task', which is not among",
+        ),
+        (["+metrics.instruments.stable_rank._at_=end"], r"_at_='end': must be points or ends"),
+        (["metrics.trajectory.length=1"], r"metrics.trajectory.length=1: must be a whole number at least 2"),
+        (["metrics.epochs=0"], r"metrics.epochs=0: must be a number more than 0 or null"),
         (["+extra=1"], r"extra: a run has no key 'extra'"),
         (["~training.steps"], r"training.steps: training needs this key"),
     ],
@@ -98,6 +115,61 @@ FROZEN = {
 def test_a_mistake_names_the_key_the_value_and_what_is_allowed(plan, overrides, message):
     with pytest.raises(ConfigError, match=message):
         plan(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("objective", "overrides", "hint"),
+    [
+        (
+            "test/acuracy",
+            [],
+            r"did you mean test/accuracy\? There are test/accuracy, test/loss, train/loss and <scope>",
+        ),
+        ("accuracy", [], r"did you mean test/accuracy\?"),
+        ("train/loss@init", [], r"did you mean train/loss\?"),
+        ("validation/loss", [], r"There are test/accuracy, test/loss, train/loss and"),
+        ("weights/fc1/stable_rnk", [], r"did you mean weights/fc1/stable_rank\?"),
+        ("weight/fc1/stable_rank", [], r"did you mean weights/fc1/stable_rank\?"),
+        ("weights/fc1/stable_rank", ["metrics=none"], r"the metric one of metrics=none: none"),
+    ],
+)
+def test_an_objective_that_no_run_can_record(plan, objective, overrides, hint):
+    with pytest.raises(ConfigError, match=f"training.objective={objective}: no run records it.*{hint}"):
+        plan(f"training.objective={objective}", *overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["training.objective=test/loss@init"],
+        ["training.objective=train/loss"],
+        ["training.objective=validation/accuracy", "dataset.validation=0.1"],
+        ["training.objective=changes/fc1/stable_rank"],
+        ["training.objective=activations/hidden.1/dead_fraction@init"],
+    ],
+)
+def test_an_objective_that_a_run_may_record(plan, overrides):
+    assert plan(*overrides).config["training"]["objective"] in overrides[0]
+
+
+@pytest.mark.parametrize("name", ["a", "algorithm-seed_training.steps=2", "study/depth", "1e+2"])
+def test_a_sweeps_folder_can_be_named(plan, name):
+    assert plan(f"sweep='{name}'").config["sweep"] == name
+
+
+def test_an_instrument_can_be_left_out(plan):
+    assert "stable_rank" not in plan("~metrics.instruments.stable_rank").config["metrics"]["instruments"]
+
+
+def test_tuples_of_a_length_and_of_any():
+    assert describe(tuple[float, str]) == "a list of 2, a number, text"
+    assert describe(tuple[int, ...]) == describe(list[int]) == "a list, each a whole number"
+    check_tuple = {"both": tuple[float, str], "any": tuple[int, ...]}
+    values = {"both": [1, "a"], "any": [1, 2, 3]}
+    assert _check_keys("", values, check_tuple, [], "it") == values
+    for key, wrong in {"both": ["a", 1], "any": [1, "a"]}.items():
+        with pytest.raises(ConfigError, match=f"{key}=.*: must be a list"):
+            _check_keys("", {key: wrong}, check_tuple, [], "it")
 
 
 def test_whole_numbers_count_as_floats_so_that_identities_agree(plan):
@@ -119,4 +191,4 @@ def test_the_order_of_overrides_does_not_matter(plan):
 
 def test_checking_again_changes_nothing(config):
     before = copy.deepcopy(config)
-    assert check(config, OBSERVABLES) == before == config
+    assert check(config) == before == config

@@ -6,16 +6,35 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
+
+from creditlab.config import function
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_the_configuration_page_is_current():
+def generator():
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_generated_pages_are_current():
+    generate = generator()
     assert generate.PAGE.read_text() == generate.page(), "run `make docs`"
+    assert generate.METRICS_PAGE.read_text() == generate.metrics_page(), "run `make docs`"
+
+
+def test_every_metric_says_what_it_is():
+    """Formula, range, unit, cost and source of each, in its docstring."""
+    for option in ("light", "full"):
+        nodes = yaml.safe_load((ROOT / "conf" / "metrics" / f"{option}.yaml").read_text())["instruments"]
+        for name, node in nodes.items():
+            told = generator().described(function(node))
+            missing = [f for f in ("tells", "formula", "Range", "Unit", "Cost", "Source") if not told.get(f)]
+            assert not missing, f"{name}: its docstring lacks {', '.join(missing)}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import math
 import os
@@ -134,7 +135,9 @@ def test_a_run_reads_back_as_it_was_written(tmp_path):
     assert run.arrays()["test/loss"].tolist() == [0, 1, 2]
     assert (run.folder / ".hydra/config.yaml").read_text() == "a: 1\n"
     assert set(run.record) >= {"schema", "identity", "config", "started", "host", "pid", "job_id", "versions", "git"}
-    assert set(run.summary) == {"schema", "identity", "status", "steps", "seconds", "metrics", "history_sha256"}
+    fields = {"schema", "identity", "status", "steps", "seconds", "metrics", "files", "history_sha256"}
+    assert set(run.summary) == fields
+    assert run.summary["files"] == {"arrays.npz": (run.folder / "arrays.npz").stat().st_size}
 
 
 def test_resuming_drops_the_history_after_the_checkpoint(tmp_path):
@@ -176,47 +179,108 @@ def test_one_torn_last_line_is_accepted_and_no_other(tmp_path):
         run.history()
 
 
-def spoil_summary(folder):
-    (folder / "summary.json").write_text('{"schema": 1, "sta')
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def spoil_history(folder):
-    with open(folder / "history.jsonl", "a") as file:
-        file.write("{}\n")
+def without(path, key):
+    content = json.loads(path.read_text())
+    del content["config"][key]
+    path.write_text(json.dumps(content | {"identity": records.identity(content["config"])}))
 
 
-def spoil_schema(folder):
-    summary = json.loads((folder / "summary.json").read_text())
-    (folder / "summary.json").write_text(json.dumps(summary | {"schema": 99}))
+def folder_instead(path):
+    path.unlink(missing_ok=True)
+    path.mkdir()
 
 
-def spoil_config(folder):
-    record = json.loads((folder / "run.json").read_text())
-    record["config"]["seed"] = 5
-    (folder / "run.json").write_text(json.dumps(record))
+SPOILT = {
+    "torn summary": (lambda f: (f / "summary.json").write_text('{"schema": 1, "sta'), "summary.json"),
+    "deep summary": (lambda f: (f / "summary.json").write_text("[" * 100_000), "summary.json: nested"),
+    "summary of bytes": (lambda f: (f / "summary.json").write_bytes(b"\xff\x00"), "summary.json"),
+    "summary a folder": (lambda f: folder_instead(f / "summary.json"), "summary.json: Is a directory"),
+    "longer history": (lambda f: (f / "history.jsonl").write_bytes(b"{}\n"), "digest"),
+    "history a folder": (lambda f: folder_instead(f / "history.jsonl"), "Is a directory"),
+    "other schema": (lambda f: edit(f / "summary.json", schema="x"), "schema 'x'"),
+    "newer schema": (lambda f: edit(f / "run.json", schema=99), "schema 99, of a newer creditlab"),
+    "other config": (lambda f: edit(f / "run.json", config=changed(seed=5)), "identity"),
+    "config a list": (lambda f: edit(f / "run.json", config=[1]), "run.json: config is not a mapping"),
+    "config a number": (lambda f: edit(f / "run.json", config=1), "run.json: config is not a mapping"),
+    "no choices": (lambda f: without(f / "run.json", "choices"), "run.json: config is not a mapping with the choices"),
+    "run.json a folder": (lambda f: folder_instead(f / "run.json"), "run.json: Is a directory"),
+    "run.json a list": (lambda f: (f / "run.json").write_text("[]"), "run.json: not a JSON object"),
+    "metrics a list": (lambda f: edit(f / "summary.json", metrics=[1, 2]), "metrics"),
+    "no metrics": (lambda f: (f / "summary.json").write_text('{"schema": 1, "status": "complete"}'), "no 'identity'"),
+    "arrays deleted": (lambda f: (f / "arrays.npz").unlink(), "arrays.npz is not there"),
+    "arrays cut": (lambda f: (f / "arrays.npz").write_bytes(b"PK"), "arrays.npz is not there as it was written"),
+}
 
 
-def spoil_metrics(folder):
-    summary = json.loads((folder / "summary.json").read_text())
-    (folder / "summary.json").write_text(json.dumps(summary | {"metrics": [1, 2]}))
-
-
-@pytest.mark.parametrize(
-    ("spoil", "problem"),
-    [
-        (spoil_summary, "summary.json"),
-        (spoil_history, "digest"),
-        (spoil_schema, "schema 99"),
-        (spoil_config, "identity"),
-        (spoil_metrics, "metrics"),
-    ],
-)
-def test_a_spoilt_run_is_corrupt_not_finished(tmp_path, spoil, problem):
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_spoilt_run_is_corrupt_not_finished(tmp_path, case):
     run = finished(tmp_path / "run")
+    spoil, problem = SPOILT[case]
     spoil(run.folder)
     again = records.read_run(run.folder)
     assert (again.status, again.finished, again.metrics) == ("corrupt", False, {})
     assert problem in again.problem
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = ["schema", "identity", "config", "status", "metrics", "files", "history_sha256", "runs", "factors"]
+
+
+@given(st.sampled_from(["run.json", "summary.json", "sweep.json"]), st.sampled_from(KEYS), JSON)
+def test_reading_never_raises_for_what_the_files_hold(tmp_path_factory, file, key, value):
+    folder = tmp_path_factory.mktemp("any") / "run"
+    finished(folder)
+    records.write_json(folder / "sweep.json", {"schema": 1, "factors": {}, "runs": []})
+    content = json.loads((folder / file).read_text()) | {key: value}
+    (folder / file).write_text(json.dumps(content))
+    assert records.read_run(folder).status in ("complete", "diverged", "corrupt")
+    with contextlib.suppress(records.RecordError):
+        records.read_plan(folder)
+
+
+def test_a_run_of_a_newer_creditlab_is_not_written_over(tmp_path):
+    run = finished(tmp_path / "run")
+    edit(run.folder / "summary.json", schema=2)
+    with pytest.raises(records.RecordError, match="of a newer creditlab"):
+        records.open_run(run.folder, CONFIG)
+
+
+def test_summaries_written_before_sizes_were_kept_still_count(tmp_path):
+    run = finished(tmp_path / "run")
+    summary = json.loads((run.folder / "summary.json").read_text())
+    del summary["files"]
+    (run.folder / "summary.json").write_text(json.dumps(summary))
+    assert records.read_run(run.folder).status == "complete"
+
+
+def test_what_a_killed_writer_left_aside_is_cleared_and_never_read(tmp_path):
+    run = finished(tmp_path / "run")
+    names = ["summary.json", "run.json", "arrays.npz", "checkpoint.pt", ".hydra/config.yaml"]
+    asides = [(run.folder / name).with_name(f".{(run.folder / name).name}.7.tmp") for name in names]
+    for aside in asides:
+        aside.write_bytes(b"half a fi")
+    assert records.read_run(run.folder).status == "complete"
+    records.begin(run.folder, CONFIG, {})
+    assert not any(aside.exists() for aside in asides)
+
+
+def test_a_former_writer_does_not_get_into_the_history_of_the_next(tmp_path):
+    former = records.History(tmp_path / "h")
+    former.append(0, 0.0, {})
+    size = former.size
+    latter = records.History(tmp_path / "h", size)
+    former.append(5, 0.5, {"x": 1.0})
+    latter.append(5, 0.5, {"x": 2.0})
+    former.append(6, 0.6, {"x": 1.0})
+    assert [json.loads(line)["step"] for line in (tmp_path / "h").read_text().splitlines()] == [0, 5]
 
 
 def test_states_of_a_run_that_is_not_finished(tmp_path):
@@ -262,8 +326,24 @@ def test_foreign_folders_are_told(tmp_path):
 
 def test_plans(tmp_path):
     assert records.read_plan(tmp_path) is None
-    records.write_json(tmp_path / "sweep.json", {"schema": 1, "runs": []})
-    assert records.read_plan(tmp_path) == {"schema": 1, "runs": []}
-    (tmp_path / "sweep.json").write_text("{")
-    with pytest.raises(records.RecordError, match=r"sweep\.json"):
+    plan = {"schema": 1, "factors": {"seed": [0]}, "runs": [{"name": "a-1", "identity": "1", "levels": {"seed": 0}}]}
+    records.write_json(tmp_path / "sweep.json", plan)
+    assert records.read_plan(tmp_path) == plan
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"schema": 1}', '{"schema": 1, "factors": [], "runs": []}', '{"schema": 1, "factors": {}, "runs": 3}',
+     '{"schema": 1, "factors": {}, "runs": [3]}', '{"schema": 1, "factors": {"a": 1}, "runs": []}'],
+)  # fmt: skip
+def test_a_spoilt_plan_says_what_to_do(tmp_path, text):
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(records.SpoiltPlan, match=r"sweep\.json: .*given again, makes it anew"):
         records.read_plan(tmp_path)
+
+
+def test_a_plan_of_a_newer_creditlab_is_not_called_spoilt(tmp_path):
+    (tmp_path / "sweep.json").write_text('{"schema": 2}')
+    with pytest.raises(records.RecordError, match="of a newer creditlab") as found:
+        records.read_plan(tmp_path)
+    assert not isinstance(found.value, records.SpoiltPlan)

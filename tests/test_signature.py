@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 import pytest
 
 from creditlab.keys import Positive
-from creditlab.signature import TargetError, signature
+from creditlab.signature import TargetError, defined_in, signature
 
 MODULE = """
 from dataclasses import dataclass
@@ -68,6 +68,27 @@ def test_dataclasses_functions_and_open_signatures(module):
 def test_a_target_that_is_not_there(module, target):
     with pytest.raises(TargetError):
         signature(target)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("class A:\n    def __init__(self, a\n", "broken.py, line 2: '\\(' was never closed"),
+        ("x = '\0'", "broken.py"),
+    ],
+)
+def test_a_module_that_is_no_python_is_named_with_its_line(tmp_path, monkeypatch, source, message):
+    (tmp_path / "broken.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TargetError, match=message):
+        signature("broken.A")
+    assert defined_in("broken.A") == []
+
+
+def test_an_annotation_that_is_a_remark_admits_anything(tmp_path, monkeypatch):
+    (tmp_path / "remarks.py").write_text("def f(*, size: 'how large it is'): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert signature("remarks.f").annotations == {"size": Any}
 
 
 def test_torch_is_read_without_being_imported():

@@ -313,12 +313,37 @@ def test_the_ranks_of_known_spectra():
     assert spectral.effective_rank(torch.tensor([1.0, math.nan])).isnan()
 
 
-def test_singular_values():
-    x = draw(3, 4, 6)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(4, 6), (6, 4), (1, 3)])
+def test_singular_values_are_numpys_matrix_by_matrix(dtype, shape):
+    x = draw(3, *shape).to(dtype)
     x[1, 0, 0] = math.nan
     s = spectral.singular_values(x)
-    np.testing.assert_allclose(s[::2].numpy(), np.linalg.svd(x[::2].numpy(), compute_uv=False), rtol=1e-12)
+    assert s.dtype is torch.float64
+    np.testing.assert_allclose(s[::2], np.linalg.svd(x[::2].double(), compute_uv=False), rtol=1e-12)
     assert s[1].isnan().all()
+    x[1, 0, 0] = math.inf
+    assert spectral.singular_values(x)[1].isnan().all()
+
+
+@given(st.integers(0, 1000), st.integers(1, 12), st.integers(1, 12), st.floats(-6, 0), st.floats(-18, 18))
+@settings(deadline=None)
+def test_singular_values_of_float32_are_as_exact_as_it_rounds(seed, m, n, smallest, scale):
+    """Spectra that fall evenly on a log scale, down to 1e-6 of the first."""
+    x = 10**scale * with_spectrum(np.logspace(0, smallest, min(m, n)), m, n, seed=seed)
+    x = x.float()
+    error = spectral.singular_values(x) - torch.linalg.svdvals(x.double())
+    assert error.abs().max() <= 6e-8 * torch.linalg.matrix_norm(x.double(), 2)
+
+
+def test_singular_values_a_million_apart():
+    s = torch.tensor([1, 1e-3, 1e-6], dtype=torch.float64)
+    x = torch.zeros(200, 300, dtype=torch.float32)
+    x[[3, 50, 120], [7, 200, 30]] = s.float()  # rounded by itself: float32 keeps each to 6e-8 of its own size
+    assert spectral.singular_values(x)[:3].tolist() == pytest.approx(s.tolist(), rel=1e-7)
+    dense = with_spectrum(s, 200, 300).float()
+    np.testing.assert_allclose(spectral.singular_values(dense)[:3], s, atol=6e-8)
+    assert spectral.singular_values(dense)[3] <= 1.2e-7  # rank 3 but for rounding
 
 
 def test_a_convolution_as_a_matrix():

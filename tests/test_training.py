@@ -314,3 +314,12 @@ def test_the_summary_holds_no_number_that_json_lacks(plan):
     done = run(plan, "optimiser=sgd", "optimiser.lr=1e30")
     for name in ("summary.json", "run.json"):
         json.loads((done.folder / name).read_text(), parse_constant=pytest.fail)
+
+
+def test_where_a_run_diverges_does_not_depend_on_its_instruments(plan):
+    keys = ["optimiser=sgd", "optimiser.lr=1e30"]
+    with_them, without = run(plan, *keys, "metrics=full"), run(plan, *keys, "metrics=none")
+    assert with_them.status == without.status == "diverged"
+    assert with_them.summary["steps"] == without.summary["steps"]
+    kept = [(r.folder / "weights.safetensors").read_bytes() for r in (with_them, without)]
+    assert kept[0] == kept[1]

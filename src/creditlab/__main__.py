@@ -6,22 +6,29 @@ Nothing here imports torch: help and a mistake in the configuration answer at on
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 import hydra
+import hydra._internal.hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from creditlab import records
-from creditlab.config import ConfigError
+from creditlab import interrupt, records
+from creditlab.config import ConfigError, nearest
+from creditlab.lock import Held
 from creditlab.sweep.explain import explain
+from creditlab.sweep.launcher import SweepFailed, objective, wanted
+from creditlab.sweep.loader import Loader
 from creditlab.sweep.plan import planned, preflight, sweep_name
-from creditlab.sweep.pool import SweepFailed, objective
 
 _HERE = Path(__file__).parent
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parents[1] / "conf"
@@ -36,18 +43,31 @@ def _single(config: DictConfig) -> float | None:
     try:
         run = planned(composed, folder)
         found = records.find_run(run.folder, run.config)
-        if not found.finished:
+        again = found.finished and wanted(found, run.config["retry"])
+        if again or not found.finished:
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             preflight([run])
             records.make_folder(folder)
+            if again:
+                records.forget(run.folder)
+            interrupt.watch(signal.SIGINT, signal.SIGTERM)
             from creditlab.training import train
 
-            found = train(run.config, run.folder, _report, run.hydra)
+            try:
+                found = train(run.config, run.folder, _report, run.hydra)
+            except (ConfigError, records.RecordError, Held):
+                raise
+            except Exception as error:
+                cause = f"{type(error).__name__}: {error}".splitlines()[0]
+                print(f"creditlab: the run failed: {cause}\n  {run.folder / 'error.txt'}", file=sys.stderr)
+                raise SystemExit(1) from None
         print(f"{found.status}: {found.folder}")
         for name in ("test/accuracy", "test/loss"):
             print(f"  {name:15} {found.metrics[name]:.4f}  (at initialisation {found.metrics[name + '@init']:.4f})")
+        for name, reason in found.broken.items():
+            print(f"  absent: {name}, {reason}")
         return objective(found, run.config["training"]["objective"])
-    except (ConfigError, records.RecordError) as error:
+    except (ConfigError, records.RecordError, Held) as error:
         _refuse(str(error))
 
 
@@ -60,21 +80,57 @@ def _refuse(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def _read_command_line() -> list[Path]:
+    """The folders of the config groups, creditlab's and the user's. Refuses a command line that Hydra takes amiss."""
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign, assignment]
+    known, rest = parser.parse_known_args()
+    if flags := [word for word in rest if word.startswith("-")]:
+        _refuse(f"{flags[0]}: there is no such flag{nearest(flags[0], parser._option_string_actions)}")
+    if rest:
+        before = [word for word in sys.argv[1:] if word not in (*known.overrides, *rest)]
+        _refuse(f"flags come before all overrides: creditlab {shlex.join([*before, *known.overrides, *rest])}")
+    if sum(map(bool, (known.run, known.multirun, known.cfg, known.info, known.shell_completion))) > 1:
+        _refuse(
+            "give one of --run, --multirun, --cfg, --info and --shell-completion; --cfg shows the config of one run."
+        )
+    if known.resolve and not (known.cfg or known.help):
+        _refuse("--resolve goes with --cfg or --help.")
+    given: dict[str, str] = {}
+    for override in OverridesParser.create().parse_overrides(known.overrides):
+        key, line = override.get_key_element().lstrip("+"), str(override.input_line)
+        if not key:
+            _refuse(f"{line}: which key? Give key=value.")
+        if key in given:
+            _refuse(f"{given[key]} and {line}: give {key} once.")
+        given[key] = line
+    if not known.config_dir:
+        return [CONF]
+    own = Path(known.config_dir)
+    for path in sorted(own.rglob("*.yaml")):
+        if (CONF / path.relative_to(own)).exists():
+            _refuse(f"{path}: creditlab has an option of this name, which would be taken; give yours another name.")
+    return [CONF, own]
+
+
 def main() -> None:
     """Entry point of the `creditlab` command."""
     sys.path.insert(0, os.getcwd())  # a user's own rules and metrics
     if not OmegaConf.has_resolver("sweep_name"):
         OmegaConf.register_new_resolver("sweep_name", lambda name, task: sweep_name(name, list(task)))
+    hydra._internal.hydra.ConfigLoaderImpl = Loader  # type: ignore[misc]
     whole = "HYDRA_FULL_ERROR" in os.environ  # the user wants tracebacks
     os.environ["HYDRA_FULL_ERROR"] = "1"  # have Hydra raise, so that we can say what is allowed
+    folders = [CONF]
     try:
+        folders = _read_command_line()
         _single()
-    except (ConfigError, records.RecordError) as error:
+    except (ConfigError, records.RecordError, Held) as error:
         _refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         if whole:
             raise
-        _refuse(explain(error, CONF))
+        _refuse(explain(error, folders))
     except SweepFailed as error:
         print(f"creditlab: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -82,7 +138,7 @@ def main() -> None:
         if whole or error.filename is None:
             raise
         _refuse(f"cannot write to {Path(error.filename).absolute()}: {error.strerror}. Give another folder.")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # asked to stop: what was under way has its checkpoint
         raise SystemExit(130) from None
 
 

@@ -10,18 +10,23 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import json
 import math
+import os
+import traceback
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from creditlab.keys import Count, Fraction, NonNegative, Positive, PositiveInt, Range
+from creditlab.keys import Count, Folder, Fraction, NonNegative, Positive, PositiveInt, Range, Words
+from creditlab.metrics import ANYWHERE, SCOPES, scope_of
 from creditlab.signature import Elsewhere, Signature, TargetError, defined_in, signature
 
 GROUPS = ("algorithm", "optimiser", "dataset", "architecture")
 SUPPLIED = {"algorithm": 4, "optimiser": 1, "dataset": 0, "architecture": 2}  # leading arguments that we give
+PLACES = (*SCOPES, "changes")  # of metrics: `<scope>/<layer>/<metric>`
 
 
 class ConfigError(ValueError):
@@ -46,11 +51,24 @@ class Training:
 
 
 @dataclass
+class Trajectory:
+    """The keys of `metrics.trajectory`: which gradients are kept."""
+
+    length: Annotated[int, Range(2)]
+    spacing: PositiveInt | None
+    projection: PositiveInt | None
+
+
+@dataclass
 class Metrics:
-    """The keys of `metrics`: which instruments run, and when."""
+    """The keys of `metrics`: which instruments run, when, and on what."""
 
     points: Count
+    epochs: Positive | None
     samples: PositiveInt
+    keep_activations: bool
+    surrogate: str | None
+    trajectory: dict[str, Any]
     instruments: dict[str, Any]
 
 
@@ -62,7 +80,8 @@ class Config:
     device: str
     threads: PositiveInt
     precision: Literal["float32", "float64", "bfloat16"]
-    sweep: str | None
+    sweep: Folder | None
+    retry: Literal["none", "failed", "diverged", "all"]
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -71,20 +90,38 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f", did you mean {close[0]}?" if close else ""
 
 
+def shown(value: Any) -> str:
+    """`value` as YAML has it, text in quotes."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {shown(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(shown(v) for v in value) + "]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
 def describe(annotation: Any) -> str:
     """What a key may be, in words."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        ranges = " and ".join(str(r) for r in args[1:] if isinstance(r, Range))
+        ranges = " and ".join(str(r) for r in args[1:] if isinstance(r, Range | Words))
         return f"{describe(args[0])} {ranges}".strip()
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(a) for a in args if a is not Elsewhere)
     if origin is Literal:
         return " or ".join(str(a) for a in args)
     if origin in (list, tuple):
-        return f"a list, each {describe(args[0])}" if args else "a list"
+        length = f" of {len(args)}" if _fixed(origin, args) else ""
+        each = list(dict.fromkeys(describe(a) for a in args if a is not Ellipsis))
+        return f"a list{length}, " + ("each " if len(each) == 1 else "") + ", ".join(each) if args else "a list"
+    if origin is dict or annotation is dict:
+        return "a mapping"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return names.get(annotation, "anything" if annotation is Any else getattr(annotation, "__name__", str(annotation)))
+
+
+def _fixed(origin: Any, args: tuple) -> bool:
+    """Whether it is a tuple of a length of its own, such as `tuple[float, float]`."""
+    return origin is tuple and bool(args) and args[-1] is not Ellipsis
 
 
 _REFUSED = object()
@@ -97,16 +134,17 @@ def _fit(value: Any, annotation: Any) -> Any:
         return value
     if origin is Annotated:
         fitted = _fit(value, args[0])
-        ranges = [r for r in args[1:] if isinstance(r, Range)]
+        ranges = [r for r in args[1:] if isinstance(r, Range | Words)]
         return fitted if fitted is not _REFUSED and all(fitted in r for r in ranges) else _REFUSED
     if origin in (typing.Union, types.UnionType):
         return next((f for a in args if (f := _fit(value, a)) is not _REFUSED), _REFUSED)
     if origin is Literal:
         return value if any(type(value) is type(a) and value == a for a in args) else _REFUSED
     if origin in (list, tuple):
-        if not isinstance(value, list | tuple):
+        if not isinstance(value, list | tuple) or (_fixed(origin, args) and len(value) != len(args)):
             return _REFUSED
-        fitted = [_fit(v, args[0] if args else Any) for v in value]
+        each = args if _fixed(origin, args) else (args[0] if args else Any,) * len(value)
+        fitted = [_fit(v, a) for v, a in zip(value, each, strict=True)]
         return _REFUSED if any(f is _REFUSED for f in fitted) else fitted
     if origin is dict or annotation is dict:
         return value if isinstance(value, Mapping) else _REFUSED
@@ -136,7 +174,7 @@ def _check_keys(path: str, values: Mapping, allowed: Mapping[str, Any], required
         checked[key] = _fit(value, allowed[key])
         if checked[key] is _REFUSED:
             hint = nearest(value, _choices(allowed[key])) if isinstance(value, str) else ""
-            raise ConfigError(f"{path}{key}={value!r}: must be {describe(allowed[key])}{hint or '.'}")
+            raise ConfigError(f"{path}{key}={shown(value)}: must be {describe(allowed[key])}{hint or '.'}")
     missing = [key for key in required if key not in values]
     if missing:
         raise ConfigError(f"{path}{missing[0]}: {where} needs this key ({describe(allowed[missing[0]])}).")
@@ -174,30 +212,47 @@ def _check_target(path: str, node: Any, supplied: int, choice: str) -> dict:
     return {"_target_": node["_target_"], **checked}
 
 
+@functools.cache
+def _annotations(section: type) -> dict[str, Any]:
+    return typing.get_type_hints(section, include_extras=True)
+
+
 def _check_section(path: str, node: Any, section: type) -> dict:
-    allowed = typing.get_type_hints(section, include_extras=True)
+    allowed = _annotations(section)
     if not isinstance(node, Mapping):
-        raise ConfigError(f"{path}={node!r}: must be a mapping with the keys {', '.join(allowed)}.")
+        raise ConfigError(f"{path}={shown(node)}: must be a mapping with the keys {', '.join(allowed)}.")
     return _check_keys(f"{path}.", node, allowed, allowed, path)
 
 
-def _check_instruments(instruments: Mapping, observables: Iterable[str]) -> dict:
+AT = ("points", "ends")  # when an instrument looks: at every probe step, or at initialisation and the end only
+
+
+def _check_instruments(instruments: Mapping) -> dict:
     """A metric's positional parameters name what it observes; the rest are its keys."""
     checked = {}
+    every = list(dict.fromkeys([*(n for names in SCOPES.values() for n in names), *ANYWHERE]))
     for name, node in instruments.items():
         path = f"metrics.instruments.{name}"
         form = _signature(path, node)
         for parameter in form.positional:
-            if parameter not in observables:
+            if parameter not in every:
                 raise ConfigError(
                     f"{path}: {node['_target_']} observes {parameter!r}, which is not among "
-                    f"{', '.join(observables)}{nearest(parameter, observables)}"
+                    f"{', '.join(every)}{nearest(parameter, every)}"
                 )
-        checked[name] = _check_target(path, node, len(form.positional), name)
+        if not form.positional or scope_of(form.positional) is None:
+            together = "; ".join(f"{scope}: {', '.join(names)}" for scope, names in SCOPES.items())
+            asked = ", ".join(form.positional) or "nothing"
+            raise ConfigError(f"{path}: {node['_target_']} observes {asked}; a metric observes one of {together}.")
+        at = node.get("_at_", AT[0])
+        if at not in AT:
+            raise ConfigError(f"{path}._at_={at!r}: must be {' or '.join(AT)}.")
+        rest = {key: value for key, value in node.items() if key != "_at_"}
+        checked[name] = _check_target(path, rest, len(form.positional), name) | {"_at_": at}
     return checked
 
 
-def check(config: Mapping, observables: Iterable[str]) -> dict:
+def check(config: Mapping) -> dict:
     """`config` with every value in the type that its key asks for (1 becomes 1.0 where a float is wanted, so that
     identities agree). Raises ConfigError at the first key that is unknown, missing, of a wrong type or out of range.
     `config["choices"]` gives the option chosen in each group.
@@ -210,11 +265,17 @@ def check(config: Mapping, observables: Iterable[str]) -> dict:
         checked[group] = _check_target(group, config.pop(group, None), SUPPLIED[group], choice)
     checked["training"] = _check_section("training", config.pop("training", None), Training)
     checked["metrics"] = _check_section("metrics", config.pop("metrics", None), Metrics)
-    checked["metrics"]["instruments"] = _check_instruments(checked["metrics"]["instruments"], observables)
-    rest = typing.get_type_hints(Config, include_extras=True)
+    trajectory = checked["metrics"]["trajectory"]
+    checked["metrics"]["trajectory"] = _check_section("metrics.trajectory", trajectory, Trajectory)
+    checked["metrics"]["instruments"] = _check_instruments(checked["metrics"]["instruments"])
+    rest = _annotations(Config)
     known = dict.fromkeys([*rest, *GROUPS, "training", "metrics"], Any) | rest
     checked |= _check_keys("", config, known, [*rest], "a run")
+    cores = os.cpu_count() or 1
+    if checked["threads"] > cores:
+        raise ConfigError(f"threads={checked['threads']}: must be at most {cores}, the cores of this machine.")
     _check_training(checked["training"])
+    _check_objective(checked["training"]["objective"], checked)
     return checked
 
 
@@ -223,18 +284,43 @@ def _check_training(training: dict) -> None:
     if training["epochs"] is not None:
         training["steps"] = None
     elif training["steps"] is None:
-        raise ConfigError("training.steps=None and training.epochs=None: one of them must say how long to train.")
+        raise ConfigError("training.steps=null and training.epochs=null: one of them must say how long to train.")
+
+
+def _check_objective(objective: str, config: Mapping) -> None:
+    """Refuse what no run of `config` can record; a layer's name, only the run itself can know."""
+    instruments = config["metrics"]["instruments"]
+    measured = ["test/accuracy", "test/loss"]
+    if config["dataset"].get("validation", True):
+        measured += ["validation/accuracy", "validation/loss"]
+    name = objective.removesuffix("@init")
+    scope, _, place = name.partition("/")
+    layer, _, metric = place.rpartition("/")
+    known = metric in instruments or metric.startswith(tuple(f"{instrument}_" for instrument in instruments))
+    if name in measured or objective == "train/loss" or (scope in PLACES and known):
+        return
+    like = [*measured, "train/loss", *(f"{s}/{layer}/{m}" for s in PLACES for m in instruments)]
+    raise ConfigError(
+        f"training.objective={objective}: no run records it{nearest(objective, like) or '.'} "
+        f"There are {', '.join(measured)}, train/loss and <scope>/<layer>/<metric>, the scope {' or '.join(PLACES)}, "
+        f"the metric one of metrics={config['choices'].get('metrics')}: {', '.join(instruments) or 'none'}."
+    )
 
 
 def function(node: Mapping) -> Callable[..., Any]:
-    """The class or function at `node["_target_"]`."""
+    """The class or function at `node["_target_"]`. Raises ConfigError where its module cannot be imported."""
     module, _, name = node["_target_"].rpartition(".")
-    return getattr(importlib.import_module(module), name)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever a user's module may raise
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+        cause = f"{type(error).__name__}: {error} ({frames[-1].filename}, line {frames[-1].lineno})"
+        raise ConfigError(f"_target_={node['_target_']}: cannot be imported. {cause}") from error
 
 
 def keys(node: Mapping) -> dict[str, Any]:
-    """The keys of `node` beside its `_target_`."""
-    return {key: value for key, value in node.items() if key != "_target_"}
+    """The keys of `node` that are arguments of its `_target_`."""
+    return {key: value for key, value in node.items() if key not in ("_target_", "_at_")}
 
 
 def partial(node: Mapping) -> functools.partial:

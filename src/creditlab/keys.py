@@ -7,6 +7,7 @@ and `config.check`, which refuses a value before any run of a sweep starts.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -33,12 +34,27 @@ class Range:
         return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
 
 
+@dataclass(frozen=True)
+class Words:
+    """Text that a regular expression matches whole; `said` tells the user which."""
+
+    pattern: str
+    said: str
+
+    def __contains__(self, value: str) -> bool:
+        return re.fullmatch(self.pattern, value) is not None
+
+    def __str__(self) -> str:
+        return self.said
+
+
 Positive = Annotated[float, Range(0, open_low=True)]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]  # 0 and 1 included
 Decay = Annotated[float, Range(0, 1, open_high=True)]  # the weight of the past in a running mean
 Count = Annotated[int, Range(0)]
 PositiveInt = Annotated[int, Range(1)]
+Folder = Annotated[str, Words(r"\w[\w.+=-]*(/\w[\w.+=-]*)*", "of letters, digits and ._+=- (/ between folders)")]
 
 # Names that several architectures share: `architectures.block.ACTIVATIONS` and `architectures.initialise`.
 Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "gelu", "identity"]

@@ -4,29 +4,29 @@
 
 *Identity* is the first 12 hex digits of the SHA-256 of the resolved config as canonical JSON, less the keys that cannot
 change the result (`EXCLUDED`). Every file but the history is written aside, synced and moved into place, and
-`summary.json` comes last, so a reader never sees half a file and *finished* means: the summary parses and its digest
-of the history matches. Nothing is ever unpickled but the checkpoint's tensors (`weights_only`).
+`summary.json` comes last, so a reader never sees half a file and *finished* means: the summary parses, its digest of
+the history matches, and the files that it names are there, each of its size. Nothing is ever unpickled but the
+checkpoint's tensors (`weights_only`). Only the holder of the folder's lock (`creditlab.lock`) writes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import subprocess
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
+
+from creditlab.files import finite, sync_folder, to_json, write_arrays, write_json, write_whole  # noqa: F401 (for who writes records)
+from creditlab.provenance import provenance
 
 SCHEMA = 1
 EXCLUDED = (
@@ -34,16 +34,29 @@ EXCLUDED = (
     "dataset.download",
     "dataset.root",
     "device",
+    "retry",
     "sweep",
     "threads",
     "training.checkpoint_seconds",
 )
 Status = Literal["complete", "diverged", "failed", "unfinished", "corrupt"]
 FINISHED: tuple[Status, ...] = ("complete", "diverged")
+KEPT = (
+    "arrays.npz",
+    "weights.safetensors",
+)  # beside the history: the summary has their sizes
 
 
 class RecordError(ValueError):
     """A folder that does not hold the records it should; the message is meant for the user."""
+
+
+class SpoiltPlan(RecordError):
+    """A `sweep.json` that says nothing any more; the run folders still do."""
+
+
+class NewerSchema(ValueError):
+    """A record that a later creditlab wrote, which must not be taken for a spoilt one."""
 
 
 # Identity ------------------------------------------------------------------------------------------------------------
@@ -53,7 +66,7 @@ def flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:
     """{'optimiser.lr': 0.1, …}; lists and empty mappings stay values."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, dict | Mapping) and value:  # dict first: a Mapping takes long to tell
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
@@ -62,7 +75,12 @@ def flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:
 
 def identifying(config: Mapping) -> dict[str, Any]:
     """The flat config without the keys that cannot change the result."""
-    return {k: v for k, v in flatten(config).items() if not any(k == e or k.startswith(f"{e}.") for e in EXCLUDED)}
+    return {key: value for key, value in flatten(config).items() if _identifies(key)}
+
+
+@cache
+def _identifies(key: str) -> bool:
+    return not any(key == other or key.startswith(f"{other}.") for other in EXCLUDED)
 
 
 def identity(config: Mapping) -> str:
@@ -82,66 +100,33 @@ def folder_name(config: Mapping) -> str:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Have `write` fill a file aside, sync it, and move it to `path`: the old file or the new is there, no part."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(aside, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            aside.unlink()
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _finite(value: Any) -> Any:
-    """NaN and infinities as null, for JSON has none of them."""
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def to_json(content: Mapping) -> str:
-    return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
-
-
-def write_json(path: Path, content: Mapping) -> None:
-    text = to_json(content)
-    write_whole(path, lambda file: file.write(text.encode()))
-
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))  # type: ignore[arg-type]
-
-
 class History:
-    """The append side of `history.jsonl`; `size` is what a checkpoint keeps, so that resuming drops later lines."""
+    """The append side of `history.jsonl`; `size` is what a checkpoint keeps, so that resuming drops later lines.
+
+    It goes on in a new file, so that a former writer which still has the old one open writes into the void.
+    """
 
     def __init__(self, path: Path, size: int = 0) -> None:
+        kept = path.read_bytes()[:size] if size else b""
+        if kept:
+            write_whole(path, lambda file: file.write(kept))
+        else:
+            path.unlink(missing_ok=True)
         self._file = open(path, "ab")  # noqa: SIM115 (kept open while the run goes)
-        self._file.truncate(size)
-        self._file.seek(size)
-        self.size = size
+        self.size = len(kept)
 
     def append(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
-        line = json.dumps(_finite({"step": step, "epoch": epoch, "metrics": metrics}), allow_nan=False) + "\n"
+        line = json.dumps(finite({"step": step, "epoch": epoch, "metrics": metrics}), allow_nan=False) + "\n"
         self._file.write(line.encode())
         self._file.flush()
         self.size += len(line.encode())
 
-    def close(self) -> None:
-        self._file.flush()
+    def sync(self) -> None:
+        """Before a checkpoint that counts on these lines."""
         os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self.sync()
         self._file.close()
 
 
@@ -154,7 +139,9 @@ def find_run(folder: Path, config: Mapping) -> Run:
     another config, naming the keys that differ.
     """
     run = read_run(folder)
-    if run.config is not None:
+    if run.newer:
+        raise RecordError(f"{folder}: {run.problem}.")
+    if run.config is not None and (run.status == "corrupt" or run.identity != identity(config)):
         old, new = identifying(run.config), identifying(config)
         differ = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
         if differ:
@@ -183,9 +170,10 @@ def begin(folder: Path, config: Mapping, hydra: Mapping[str, str]) -> None:
     """Open the record of a run that starts, or starts again: `run.json`, and `hydra`'s files under `.hydra/`. What an
     earlier failure left is cleared; a checkpoint stays.
     """
-    for stale in [folder / "error.txt", folder / "summary.json", *folder.glob(".*.tmp")]:
-        stale.unlink(missing_ok=True)
     (folder / ".hydra").mkdir(exist_ok=True)
+    left = [*folder.glob(".*.tmp"), *(folder / ".hydra").glob(".*.tmp")]
+    for stale in [folder / "error.txt", folder / "summary.json", *left]:
+        stale.unlink(missing_ok=True)
     for name, text in hydra.items():
         write_whole(folder / ".hydra" / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
     record = {"schema": SCHEMA, "identity": identity(config), "config": config, "started": time.time(), **provenance()}
@@ -196,7 +184,6 @@ def fail(folder: Path, config: Mapping, error: BaseException | str, step: int | 
     """Say in `error.txt` why the run stopped: the cause in the first line, then the last step (None where it is not
     known), the traceback and the config.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     trace = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
     cause = f"{type(error).__name__}: {error}".splitlines()[0] if isinstance(error, BaseException) else error
     reached = "" if step is None else f"after step {step}\n\n"
@@ -205,40 +192,21 @@ def fail(folder: Path, config: Mapping, error: BaseException | str, step: int | 
 
 
 def finish(
-    folder: Path, config: Mapping, status: str, step: int, metrics: Mapping[str, float], seconds: Mapping[str, float]
+    folder: Path, config: Mapping, status: str, step: int, metrics: Mapping[str, float], more: Mapping[str, Any]
 ) -> None:
-    """Write the summary, which makes the run finished, and drop the checkpoint."""
-    history = digest(folder / "history.jsonl")
-    head = {"schema": SCHEMA, "identity": identity(config), "status": status, "steps": step, **seconds}
-    write_json(folder / "summary.json", {**head, "metrics": metrics, "history_sha256": history})
+    """Write the summary, which makes the run finished, and drop the checkpoint. `more`: further fields of it."""
+    head = {"schema": SCHEMA, "identity": identity(config), "status": status, "steps": step, **more}
+    files = {name: (folder / name).stat().st_size for name in KEPT if (folder / name).exists()}
+    tail = {"metrics": metrics, "files": files, "history_sha256": digest(folder / "history.jsonl")}
+    write_json(folder / "summary.json", head | tail)
+    sync_folder(folder)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-@cache
-def provenance() -> dict[str, Any]:
-    """Where this process runs, and of which versions: asked once a process."""
-    packages = ("creditlab", "torch", "torchvision", "numpy", "hydra-core", "scikit-learn")
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
-    task = os.environ.get("SLURM_ARRAY_TASK_ID")
-    job_id = f"{job}_{task}" if job and task else job
-    return {"host": platform.node(), "pid": os.getpid(), "job_id": job_id, "versions": versions, "git": _git()}
-
-
-def _git() -> dict[str, Any] | None:
-    """The commit of the source and whether it was changed since; None outside a checkout."""
-    source = Path(__file__).parent
-    command = ["git", "-C", str(source), "status", "--porcelain=v2", "--branch", "--", str(source)]
-    try:
-        status = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    lines = status.splitlines()
-    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), None)
-    return {"commit": commit, "changed": any(not line.startswith("#") for line in lines)}
+def forget(folder: Path) -> None:
+    """Make a finished run one that is to be done again, from its start."""
+    for name in ("summary.json", "checkpoint.pt", "error.txt"):
+        (folder / name).unlink(missing_ok=True)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -247,7 +215,8 @@ def _git() -> dict[str, Any] | None:
 @dataclass
 class Run:
     """One run's folder as it was found. `config` is None where there is no readable `run.json`; `metrics` is empty
-    unless the run is finished; `problem` says in a line why a run is failed or corrupt.
+    unless the run is finished; `problem` says in a line why a run is failed or corrupt; `newer` that a later creditlab
+    wrote it.
     """
 
     folder: Path
@@ -255,6 +224,7 @@ class Run:
     problem: str = ""
     record: dict = field(default_factory=dict)
     summary: dict = field(default_factory=dict)
+    newer: bool = False
 
     @property
     def name(self) -> str:
@@ -266,11 +236,17 @@ class Run:
 
     @property
     def identity(self) -> str:
-        return self.record.get("identity", self.name.rpartition("-")[2])
+        return str(self.record.get("identity", self.name.rpartition("-")[2]))
 
     @property
     def finished(self) -> bool:
         return self.status in FINISHED
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """The instruments that failed under way, with the step and the reason (others are absent by their nature)."""
+        absent = self.summary.get("absent", {})
+        return {name: reason for name, reason in absent.items() if reason.startswith("step ")}
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -298,43 +274,90 @@ class Run:
 
 
 def _load(path: Path) -> dict:
-    content = json.loads(path.read_bytes())
+    """The object in a JSON file. Raises FileNotFoundError, or ValueError for whatever else is wrong with it."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(content, dict):
         raise ValueError("not a JSON object")
-    if content.get("schema") != SCHEMA:
-        raise ValueError(f"schema {content.get('schema')!r}, this creditlab reads {SCHEMA}")
+    schema = content.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise NewerSchema(f"schema {schema}, of a newer creditlab; this one reads {SCHEMA}. Update creditlab")
+    if schema != SCHEMA:
+        raise ValueError(f"schema {schema!r}, this creditlab reads {SCHEMA}")
     return content
 
 
 def read_run(folder: Path) -> Run:
     """The state of the run in `folder`, told from its files alone. Never raises for what the files hold."""
-    record: dict = {}
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            record = _load(folder / "run.json")
-        except ValueError as error:
-            return Run(folder, "corrupt", f"run.json: {error}")
-    path, error_file = folder / "summary.json", folder / "error.txt"
-    if not path.exists() and error_file.exists():
-        lines = error_file.read_text(errors="replace").strip().splitlines()
-        return Run(folder, "failed", lines[0] if lines else "no cause written", record)
-    if not path.exists() or not record:
-        return Run(folder, "unfinished", "" if record else "no run.json", record)
     try:
-        summary = _load(path)
-        if summary["status"] not in FINISHED:
-            raise ValueError(f"status {summary['status']!r}")
-        if summary["identity"] != record["identity"] or record["identity"] != identity(record["config"]):
-            raise ValueError("identity does not match the config")
-        if summary["history_sha256"] != digest(folder / "history.jsonl"):
-            raise ValueError("history.jsonl does not match its digest")
-        if not isinstance(summary["metrics"], dict):
-            raise ValueError("metrics is not a mapping")
+        record = _load(folder / "run.json")
+        config = record.get("config")
+        if not isinstance(config, dict) or not isinstance(config.get("choices"), dict):
+            raise ValueError("config is not a mapping with the choices made")
+    except (FileNotFoundError, NotADirectoryError):
+        record = {}
+    except ValueError as error:
+        return Run(folder, "corrupt", f"run.json: {error}", newer=isinstance(error, NewerSchema))
+    if record and not _is_identity(record):
+        return Run(folder, "corrupt", "run.json: identity does not match the config", record)
+    try:
+        summary = _load(folder / "summary.json")
+    except (FileNotFoundError, NotADirectoryError):
+        return _unfinished(folder, record)
+    except ValueError as error:
+        return Run(folder, "corrupt", f"summary.json: {error}", record, newer=isinstance(error, NewerSchema))
+    if not record:
+        return Run(folder, "unfinished", "no run.json")
+    try:
+        _check_summary(folder, record, summary)
     except KeyError as error:
         return Run(folder, "corrupt", f"summary.json: no {error}", record)
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, OSError) as error:
         return Run(folder, "corrupt", f"summary.json: {error}", record)
     return Run(folder, summary["status"], "", record, summary)
+
+
+def _is_identity(record: Mapping) -> bool:
+    try:
+        return record.get("identity") == identity(record["config"])
+    except (ValueError, TypeError, RecursionError):  # a config that no JSON of ours would hold
+        return False
+
+
+def _unfinished(folder: Path, record: dict) -> Run:
+    """A run without a summary."""
+    try:
+        lines = (folder / "error.txt").read_text(errors="replace").strip().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return Run(folder, "unfinished", "" if record else "no run.json", record)
+    except OSError as error:
+        return Run(folder, "corrupt", f"error.txt: {error.strerror}", record)
+    return Run(folder, "failed", lines[0] if lines else "no cause written", record)
+
+
+def _check_summary(folder: Path, record: dict, summary: dict) -> None:
+    """Raises ValueError, OSError or KeyError, unless the summary is that of a finished run, whole on the disk."""
+    if summary["status"] not in FINISHED:
+        raise ValueError(f"status {summary['status']!r}")
+    if summary["identity"] != record["identity"]:
+        raise ValueError("identity does not match the config")
+    if not isinstance(summary["metrics"], dict):
+        raise ValueError("metrics is not a mapping")
+    files = summary.get("files", {})
+    if not isinstance(files, dict):
+        raise ValueError("files is not a mapping")
+    for name, size in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise ValueError(f"{name} is not there as it was written")
+    if summary["history_sha256"] != digest(folder / "history.jsonl"):
+        raise ValueError("history.jsonl does not match its digest")
 
 
 def run_folders(sweep: Path) -> Iterator[Path]:
@@ -360,10 +383,25 @@ def read_sweep(sweep: Path) -> list[Run]:
 
 
 def read_plan(sweep: Path) -> dict | None:
-    """`sweep.json`, or None where there is none. Raises RecordError if it cannot be read."""
+    """`sweep.json`: the factors with their levels, and the runs planned, each with its name, identity and levels. None
+    where there is none. Raises RecordError if it cannot be read.
+    """
+    path = sweep / "sweep.json"
     try:
-        return _load(sweep / "sweep.json")
+        plan = _load(path)
+        factors, runs = plan.get("factors"), plan.get("runs")
+        if not isinstance(factors, dict) or not all(isinstance(levels, list) for levels in factors.values()):
+            raise ValueError("factors is not a mapping to lists")
+        if not isinstance(runs, list) or not all(_is_entry(entry) for entry in runs):
+            raise ValueError("runs is not a list of entries, each with a name and levels")
     except FileNotFoundError:
         return None
+    except NewerSchema as error:
+        raise RecordError(f"{path}: {error}.") from None
     except ValueError as error:
-        raise RecordError(f"{sweep / 'sweep.json'}: {error}") from None
+        raise SpoiltPlan(f"{path}: {error}. The sweep's command, given again, makes it anew; no run is lost.") from None
+    return plan
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("levels", {}), dict)

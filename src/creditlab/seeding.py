@@ -3,17 +3,15 @@
     state = SHA-256("creditlab/<stream>/<seed>/<step>"), its first 63 bits
 
 So runs of one seed share initial weights and batches whatever the algorithm and the optimiser (contrasts are paired),
-resuming needs no generator state, and a new stream changes no other.
+resuming needs no generator state, and a new stream changes no other. In use: init, order, augmentation, feedback,
+algorithm, update, validation; data, trajectory and metrics (the same for every seed); metrics/<name>.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
 
 import torch
-
-Stream = Literal["init", "order", "augmentation", "feedback", "algorithm", "update", "validation", "metrics", "data"]
 
 
 def state(seed: int, stream: str, step: int = 0) -> int:
@@ -22,6 +20,6 @@ def state(seed: int, stream: str, step: int = 0) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def generator(seed: int, stream: Stream, step: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(seed: int, stream: str, step: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator at the start of `stream` for `step`. Numbers drawn on the CPU are the same on every machine."""
     return torch.Generator(device).manual_seed(state(seed, stream, step))

@@ -70,7 +70,12 @@ def _source(module: str) -> Path | None:
 
 @lru_cache
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except SyntaxError as error:
+        raise TargetError(f"{path}, line {error.lineno}: {error.msg}.") from None
+    except ValueError as error:  # bytes that are no text
+        raise TargetError(f"{path}: {error}.") from None
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -85,7 +90,7 @@ def _find(module: str, name: str, seen: tuple[str, ...] = ()) -> tuple[ast.Class
     """The definition of `name` as `module` sees it, and the module that holds it."""
     path = _source(module)
     if path is None or f"{module}.{name}" in seen:
-        raise TargetError(f"there is no module {module}")
+        raise TargetError(f"there is no module {module} in Python, neither in this folder nor installed")
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for statement in _statements(_tree(path).body):
         if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
@@ -104,17 +109,20 @@ def _find(module: str, name: str, seen: tuple[str, ...] = ()) -> tuple[ast.Class
 def defined_in(target: str) -> list[str]:
     """The public classes and functions of the module that should hold `target`, for a hint."""
     path = _source(target.rpartition(".")[0])
-    body = _tree(path).body if path else []
+    try:
+        body = _tree(path).body if path else []
+    except TargetError:
+        return []
     return [s.name for s in body if isinstance(s, ast.ClassDef | ast.FunctionDef) and not s.name.startswith("_")]
 
 
 def _evaluate(annotation: ast.expr | None) -> Any:
     if annotation is None:
         return Any
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        annotation = ast.parse(annotation.value, mode="eval").body
     names = _Names({**vars(builtins), **_NAMES})
     try:
+        if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+            annotation = ast.parse(annotation.value, mode="eval").body
         value = eval(compile(ast.Expression(annotation), "<annotation>", "eval"), {}, names)
     except (AttributeError, TypeError, SyntaxError):
         return Any

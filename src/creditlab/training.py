@@ -10,30 +10,45 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from pickle import PickleError
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from creditlab import records, seeding
+from creditlab import interrupt, records, seeding
 from creditlab.algorithms.base import Algorithm
-from creditlab.architectures.block import parameter_groups, weights
+from creditlab.architectures.block import parameter_groups
 from creditlab.config import ConfigError, function, keys, partial
-from creditlab.metrics.activations import class_means
-from creditlab.metrics.observe import Observation, measure, probe_steps
+from creditlab.datasets.base import Dataset
+from creditlab.lock import Lock, Lost, hold
+from creditlab.metrics.instruments import Instruments
 from creditlab.optimisers.noise import add_update_noise
 from creditlab.optimisers.schedule import factor, set_lr
 
 CHUNK = 1000  # test samples evaluated at once
+SAMPLING = {"root", "download", "limit", "test_limit", "validation", "crop", "flip"}  # no matter to what an input is
+SPOILT = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    PickleError,
+)  # checkpoint
 
+T = TypeVar("T")
 Report = Callable[[int, int, Mapping[str, float]], None]  # step, steps, metrics
 
 
@@ -41,10 +56,11 @@ Report = Callable[[int, int, Mapping[str, float]], None]  # step, steps, metrics
 class Parts:
     """What a config names, built."""
 
-    dataset: Any
+    dataset: Dataset
     network: nn.Sequential
     algorithm: Algorithm
     optimiser: torch.optim.Optimizer
+    instruments: Instruments
     device: torch.device
     bfloat16: bool
     steps: int
@@ -56,13 +72,17 @@ class Parts:
 
 @contextlib.contextmanager
 def _blame(what: str) -> Iterator[None]:
-    """Name the part of the config in which a mistake shows."""
+    """Name the part of the config in which a mistake shows, whatever it raises: it may be in a user's own code."""
     try:
         yield
-    except (ValueError, TypeError, ImportError, AttributeError) as error:
-        if isinstance(error, ConfigError):
-            raise
+    except ConfigError:
+        raise
+    except ValueError as error:
         raise ConfigError(f"{what}: {error}") from error
+    except Exception as error:
+        raise ConfigError(
+            f"{what}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        ) from error
 
 
 def assemble(config: Mapping[str, Any]) -> Parts:
@@ -71,23 +91,23 @@ def assemble(config: Mapping[str, Any]) -> Parts:
     device = _device(config["device"])
     dtype = torch.float64 if config["precision"] == "float64" else torch.float32
     with _blame(f"dataset={choices['dataset']}"):
-        dataset = partial(config["dataset"])()
+        dataset = _made(partial(config["dataset"])(), Dataset)
         dataset.split(seed)
     with _blame(f"architecture={choices['architecture']} on dataset={choices['dataset']}"):
         draw = partial(config["architecture"])
-        network = draw(dataset.task, seeding.generator(seed, "init"))
+        network = _made(draw(dataset.task, seeding.generator(seed, "init")), nn.Sequential)
+        groups = parameter_groups(network)
     with _blame(f"algorithm={choices['algorithm']} with architecture={choices['architecture']}"):
-        algorithm = partial(config["algorithm"])(
-            network, dataset.task, lambda g: draw(dataset.task, g), seeding.generator(seed, "feedback")
-        )
+        feedback = seeding.generator(seed, "feedback")
+        rule = partial(config["algorithm"])(network, dataset.task, lambda g: draw(dataset.task, g), feedback)
+        algorithm = _made(rule, Algorithm)
     dataset.to(device, dtype)
     network.to(device, dtype)
     algorithm.to(device, dtype)
-    groups = parameter_groups(network)
     if heads := list(algorithm.named_parameters()):
         groups.append({"params": [p for _, p in heads], "names": [n for n, _ in heads], "role": "last"})
     with _blame(f"optimiser={choices['optimiser']}"):
-        optimiser = partial(config["optimiser"])(groups)
+        optimiser = _made(partial(config["optimiser"])(groups), torch.optim.Optimizer)
     samples, batch = len(dataset.train_y), training["batch_size"]
     if batch > samples:
         raise ConfigError(f"training.batch_size={batch}: dataset={choices['dataset']} has {samples} training samples.")
@@ -95,8 +115,50 @@ def assemble(config: Mapping[str, Any]) -> Parts:
     steps = training["steps"] or max(1, round(training["epochs"] * per_epoch))
     with _blame("training"):
         factor(0, steps, training["schedule"], training["warmup"])
+    with _blame("metrics"):
+        instruments = Instruments(
+            config["metrics"],
+            {n: (function(m), keys(m), m.get("_at_") == "ends") for n, m in config["metrics"]["instruments"].items()},
+            network,
+            algorithm,
+            dataset,
+            seed=seed,
+            steps=steps,
+            steps_per_epoch=per_epoch,
+            surrogate=_surrogate(config) if config["metrics"]["surrogate"] else None,
+        )
     bfloat16 = config["precision"] == "bfloat16"
-    return Parts(dataset, network, algorithm, optimiser, device, bfloat16, steps, per_epoch)
+    return Parts(dataset, network, algorithm, optimiser, instruments, device, bfloat16, steps, per_epoch)
+
+
+def _made(part: T, kind: type[T]) -> T:
+    """`part`, if what made it made one of `kind`."""
+    if not isinstance(part, kind):
+        raise ValueError(f"gave a {type(part).__name__}, not a {kind.__module__}.{kind.__name__}")
+    return part
+
+
+def _surrogate(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    """The scores of the trained network in the run folder that `metrics.surrogate` names. Raises ConfigError."""
+    folder = Path(config["metrics"]["surrogate"])
+    run, path = records.read_run(folder), folder / "weights.safetensors"
+    said = f"metrics.surrogate={folder}"
+    if not run.finished or run.config is None:
+        raise ConfigError(f"{said}: no finished run there ({run.problem or run.status}).")
+    if not path.exists():
+        raise ConfigError(f"{said}: it kept no weights. Give it training.keep_weights=true.")
+    mine, other = config["dataset"], run.config["dataset"]
+    differ = sorted(k for k in mine.keys() | other.keys() if k not in SAMPLING and mine.get(k) != other.get(k))
+    if differ:
+        shown = "; ".join(f"dataset.{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in differ)
+        raise ConfigError(f"{said}: its inputs are others ({shown}). Name a run on the same data.")
+    alike = {"device": config["device"], "precision": config["precision"], "threads": config["threads"]}
+    blind = {**run.config["metrics"], "instruments": {}, "surrogate": None}
+    parts = assemble({**run.config, **alike, "dataset": mine, "metrics": blind})
+    final = {k.removeprefix("final/"): w for k, w in load_file(path).items() if k.startswith("final/")}
+    parts.network.load_state_dict(final)
+    parts.network.eval().requires_grad_(False)
+    return lambda x: parts.algorithm.predict(parts.network, x)
 
 
 def _device(name: str) -> torch.device:
@@ -136,10 +198,9 @@ class Moment:
     """Where a run stands, beside the state of its parts."""
 
     step: int = 0
-    loss_sum: float = 0.0  # of the steps since the last record
+    loss_sum: float = 0.0  # of the steps since the last evaluation
     loss_count: int = 0
     seconds: float = 0.0
-    seconds_metrics: float = 0.0
     history_size: int = 0
     first: dict[str, float] = field(default_factory=dict)  # metrics at initialisation
 
@@ -148,22 +209,37 @@ def train(config: Mapping[str, Any], folder: Path, report: Report, hydra: Mappin
     """Do the run of `config` (checked) in `folder` unless it is finished there, from its checkpoint if there is one.
 
     `report` is told of every point that is recorded; `hydra` holds the files to put under `.hydra/`. A mistake of the
-    user's is a ConfigError or RecordError; whatever stops the run is written to `error.txt` and raised on.
+    user's is a ConfigError or RecordError; whatever stops the run is written to `error.txt` and raised on. Held says
+    that another process is at it, Lost that one has taken over, Interrupted that this process was asked to stop.
     """
-    run = records.open_run(folder, config)
-    if run.finished:
+    if (run := records.open_run(folder, config)).finished:
         return run
-    records.begin(folder, config, hydra)
-    moment = Moment()
-    try:
-        _train(config, folder, report, moment)
-    except Exception as error:
-        records.fail(folder, config, error, moment.step)
-        raise
-    return records.read_run(folder)
+    with hold(folder) as lock:
+        if (run := records.find_run(folder, config)).finished:  # by another process, just now
+            return run
+        for key in ("device", "threads"):
+            if (folder / "checkpoint.pt").exists() and run.config and run.config[key] != config[key]:
+                begun = f"{key}={config[key]}, begun with {key}={run.config[key]}"
+                _say(f"{folder} goes on with {begun}: the result may differ in its last digits.")
+        records.begin(folder, config, hydra)
+        moment = Moment()
+        try:
+            _train(config, folder, report, moment, lock)
+        except Lost:
+            raise
+        except Exception as error:
+            lock.check()
+            with contextlib.suppress(OSError):  # of a full disk, which `error` then tells of
+                records.fail(folder, config, error, moment.step)
+            raise
+        return records.read_run(folder)
 
 
-def _train(config: Mapping[str, Any], folder: Path, report: Report, moment: Moment) -> None:
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _train(config: Mapping[str, Any], folder: Path, report: Report, moment: Moment, lock: Lock) -> None:
     torch.set_num_threads(config["threads"])
     began = time.perf_counter()
     seed, training = config["seed"], config["training"]
@@ -171,10 +247,10 @@ def _train(config: Mapping[str, Any], folder: Path, report: Report, moment: Mome
     dataset, network, algorithm, optimiser = parts.dataset, parts.network, parts.algorithm, parts.optimiser
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     initial = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-    instruments = Instruments(config["metrics"], parts)
+    instruments, target = parts.instruments, training["stop_at_accuracy"]
     count = training["evaluations"]
     evaluations = {round(parts.steps * i / count) for i in range(1, count + 1)}
-    probes = set(probe_steps(parts.steps, config["metrics"]["points"]))
+    may_end = {parts.steps} if target is None else evaluations
 
     @lru_cache(maxsize=1)
     def order(epoch: int) -> Tensor:
@@ -182,12 +258,21 @@ def _train(config: Mapping[str, Any], folder: Path, report: Report, moment: Mome
         return shuffled.to(parts.device)
 
     network.train()
+    instruments.begin()
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
-        _restore(checkpoint, parts, moment)
+        try:
+            _restore(checkpoint, parts, moment)
+        except SPOILT as error:
+            _say(f"{checkpoint} cannot be used ({error}): the run starts over.")
+            checkpoint.unlink()
+            return _train(config, folder, report, moment, lock)
     history = records.History(folder / "history.jsonl", moment.history_size)
     if not moment.first:
-        moment.first = evaluate(parts)[0] | instruments.measure(moment)
+        moment.first = evaluate(parts)[0]
+        with _blame("metrics"):
+            moment.first |= instruments.measure(0, end=False)
+        lock.check()
         history.append(0, 0.0, moment.first)
     began, saved = began - moment.seconds, time.perf_counter()
 
@@ -199,41 +284,58 @@ def _train(config: Mapping[str, Any], folder: Path, report: Report, moment: Mome
         augmentation = seeding.generator(seed, "augmentation", moment.step) if dataset.augments else None
         x, y = dataset.batch(batch, augmentation)
         noise = seeding.generator(seed, "algorithm", moment.step, parts.device)
+        listening = instruments.listening(moment.step + 1, moment.step + 1 in may_end)
         with parts.autocast():
-            readings = algorithm.assign(network, x, y, generator=noise, progress=moment.step / parts.steps)
+            readings = algorithm.assign(
+                network, x, y, generator=noise, progress=moment.step / parts.steps, probe=listening
+            )
+            instruments.assigned(moment.step + 1, x, y, readings, listening)
         before = [p.detach().clone() for p in parameters] if training["update_noise"] else []
         optimiser.step()
         if before:
             noise = seeding.generator(seed, "update", moment.step, parts.device)
             add_update_noise(before, parameters, training["update_noise"], noise)
+        instruments.updated()
         moment.step += 1
         moment.loss_sum, moment.loss_count = moment.loss_sum + readings.loss.item(), moment.loss_count + 1
 
-        if moment.step in evaluations or moment.step in probes:
+        evaluation, probing = moment.step in evaluations, moment.step in instruments.probes
+        if evaluation or probing:
             found, by_sample = evaluate(parts)
             found["train/loss"] = moment.loss_sum / moment.loss_count
-            moment.loss_sum, moment.loss_count = 0.0, 0
-            target = training["stop_at_accuracy"] if moment.step in evaluations else None  # whatever the instruments
-            status = _status(found, moment.step == parts.steps, target)
-            if status == "complete" or (status == "running" and moment.step in probes):
-                found |= instruments.measure(moment)
+            if evaluation:  # and not at probes: what a run comes to does not depend on its instruments
+                status = _status(found, moment.step == parts.steps, target)
+                moment.loss_sum, moment.loss_count = 0.0, 0
+            if status == "complete" or (status == "running" and probing):
+                found |= instruments.measure(moment.step, end=status == "complete")
+            if moment.step == 1:  # the signals of the first step are those at initialisation
+                moment.first |= {k: v for k, v in found.items() if k.startswith("signals/")}
+            lock.check()
             history.append(moment.step, moment.step / parts.steps_per_epoch, found)
             report(moment.step, parts.steps, found)
         every = training["checkpoint_seconds"]
-        if status == "running" and every is not None and time.perf_counter() - saved > every:
+        due = every is not None and time.perf_counter() - saved > every
+        if status == "running" and (due or interrupt.asked()):
             moment.seconds, moment.history_size = time.perf_counter() - began, history.size
+            lock.check()
+            history.sync()
             _save(checkpoint, parts, moment)
             saved = time.perf_counter()
+            if interrupt.asked():
+                raise interrupt.Interrupted
 
+    lock.check()
     history.close()
     final = {f"final/{name}": tensor for name, tensor in network.state_dict().items()}
     kept = {f"init/{name}": tensor for name, tensor in initial.items()} | final
     if training["keep_weights"]:
         records.write_whole(folder / "weights.safetensors", lambda file: file.write(save(kept)))
-    records.write_arrays(folder / "arrays.npz", by_sample | instruments.arrays(status))
+    arrays = by_sample if status == "diverged" else by_sample | instruments.arrays()
+    records.write_arrays(folder / "arrays.npz", arrays)
     metrics = found | {f"{name}@init": value for name, value in moment.first.items()}
-    seconds = {"seconds": time.perf_counter() - began, "seconds_metrics": moment.seconds_metrics}
-    records.finish(folder, config, status, moment.step, metrics, seconds)
+    seconds = {"seconds": time.perf_counter() - began, "seconds_metrics": instruments.seconds}
+    lock.check()
+    records.finish(folder, config, status, moment.step, metrics, seconds | {"absent": instruments.absent})
 
 
 def _status(found: Mapping[str, float], last: bool, target: float | None) -> str:
@@ -244,40 +346,10 @@ def _status(found: Mapping[str, float], last: bool, target: float | None) -> str
     return "complete" if last or reached else "running"
 
 
-class Instruments:
-    """The metrics of a run and the samples that they look at: the same ones for every run on a data set."""
-
-    def __init__(self, config: Mapping[str, Any], parts: Parts) -> None:
-        self.parts = parts
-        self.metrics = {name: (function(node), keys(node)) for name, node in config["instruments"].items()}
-        self.initial = {layer: w.detach().clone() for layer, w in weights(parts.network).items()}
-        every = torch.randperm(len(parts.dataset.test_y), generator=seeding.generator(0, "metrics"))
-        self.samples = every[: config["samples"]].to(parts.device)
-
-    def observe(self) -> Observation:
-        data = self.parts.dataset
-        x, label = data.normalise(data.test_x[self.samples]), data.test_y[self.samples]
-        return Observation(self.parts.network, self.parts.algorithm, x, label, self.initial)
-
-    def measure(self, moment: Moment) -> dict[str, float]:
-        began = time.perf_counter()
-        found = measure(self.metrics, self.observe())
-        moment.seconds_metrics += time.perf_counter() - began
-        return found
-
-    def arrays(self, status: str) -> dict[str, np.ndarray]:
-        """By layer, the class means of the activations and the singular values of the weights."""
-        if not self.metrics or status == "diverged":
-            return {}
-        seen = self.observe()
-        found = {f"representation/{n}": class_means(h["activation"], h["label"]) for n, h in seen.activations.items()}
-        found |= {f"spectrum/{n}": w["singular_values"] for n, w in seen.weights.items()}
-        return {name: values.cpu().numpy() for name, values in found.items()}
-
-
 def _save(path: Path, parts: Parts, moment: Moment) -> None:
     state = {
         "moment": asdict(moment),
+        "instruments": parts.instruments.state(),
         "network": parts.network.state_dict(),
         "algorithm": parts.algorithm.state_dict(),
         "optimiser": parts.optimiser.state_dict(),
@@ -286,9 +358,13 @@ def _save(path: Path, parts: Parts, moment: Moment) -> None:
 
 
 def _restore(path: Path, parts: Parts, moment: Moment) -> None:
+    """Raises one of many errors if the checkpoint is spoilt; `moment` is touched last."""
     state = torch.load(path, map_location=parts.device, weights_only=True)
+    if path.with_name("history.jsonl").stat().st_size < state["moment"]["history_size"]:
+        raise ValueError("history.jsonl is shorter than it was")
     parts.network.load_state_dict(state["network"])
     parts.algorithm.load_state_dict(state["algorithm"])
     parts.optimiser.load_state_dict(state["optimiser"])
+    parts.instruments.restore(state["instruments"])
     for name, value in state["moment"].items():
         setattr(moment, name, value)

@@ -1,6 +1,6 @@
 """Hydra takes plugins from this namespace package only; creditlab's own live in `creditlab.sweep`."""
 
-from creditlab.sweep import grid, pool
+from creditlab.sweep import grid, pool, slurm
 
 
 class GridSweeper(grid.GridSweeper):
@@ -8,4 +8,8 @@ class GridSweeper(grid.GridSweeper):
 
 
 class PoolLauncher(pool.PoolLauncher):
+    pass
+
+
+class SlurmLauncher(slurm.SlurmLauncher):
     pass

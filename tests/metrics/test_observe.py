@@ -6,8 +6,9 @@ from torch import nn
 
 from creditlab.algorithms.base import Algorithm
 from creditlab.architectures.block import Block, weights
-from creditlab.metrics import OBSERVABLES
-from creditlab.metrics.observe import Observation, measure, observed, probe_steps
+from creditlab.metrics import ANYWHERE, SCOPES
+from creditlab.metrics.observe import Observation, Samples, Start, evaluate, observed, probe_steps
+from creditlab.spectral import as_matrix
 
 
 @pytest.fixture
@@ -20,33 +21,63 @@ def observation():
             readout=nn.Linear(5, 4),
         )
     )
-    initial = {n: w.detach().clone() for n, w in weights(network).items()}
+    x = torch.randn(8, 1, 8, 8)
+    samples = Samples(x, x.sigmoid(), torch.arange(8) % 4, torch.logit)
+    initial = Start({n: as_matrix(w.detach()).clone() for n, w in weights(network).items()}, {})
+    algorithm = Algorithm(network, None, None, None)
     with torch.no_grad():
         weights(network)["fc1"].add_(1.0)
-    algorithm = Algorithm(network, None, None, None)
-    return Observation(network, algorithm, torch.randn(8, 1, 8, 8), torch.arange(8) % 4, initial)
+        network[1].body[1].bias[2] = -1e6  # a dead unit
+        network[1].body[1].running_mean.fill_(0.5)
+    start = Start(
+        initial.weights, Observation(network, algorithm, samples, initial, {}, None).find("activations", "activation")
+    )
+    signals = {name: {"fc1": torch.full((2, 3), 1.0)} for name in SCOPES["signals"]}
+    return Observation(network, algorithm, samples, start, signals, lambda x: x.flatten(1)[:, :4])
+
+
+def look(metrics, observation):
+    found = {}
+    for name, (metric, keys) in metrics.items():
+        found |= evaluate(name, metric, keys, observation, lambda: torch.Generator().manual_seed(3))
+    return found
 
 
 def test_every_observable_is_there_in_the_shape_it_is_documented_with(observation):
-    seen = observation.weights["conv1"] | observation.activations["conv1"]
-    assert set(seen) == set(OBSERVABLES)
-    shapes = {name: tuple(tensor.shape) for name, tensor in seen.items()}
-    assert shapes == {
-        "weight": (3, 9),
-        "singular_values": (3,),
-        "initial_weight": (3, 9),
-        "activation": (8, 3),
-        "activation_map": (8, 3, 36),
-        "label": (8,),
+    observation.algorithm.feedback = lambda network: {"fc1": weights(network)["fc1"]}
+    every = {s: {n: observation.find(s, n) for n in names} for s, names in SCOPES.items()}
+    assert all(layers for names in every.values() for layers in names.values())
+    shapes = lambda scope, layer: {  # noqa: E731
+        n: tuple(layers[layer].shape) for n, layers in every[scope].items() if layer in layers
     }
-    assert observation.activations["fc1"]["activation_map"].shape == (8, 5, 1)
-    assert list(observation.activations) == ["conv1", "fc1"]
-    assert list(observation.weights) == ["conv1", "fc1", "readout"]
+    assert shapes("weights", "conv1") == {
+        "weight": (3, 9), "singular_values": (3,), "initial_weight": (3, 9), "kernel": (3, 1, 3, 3), "dead": (3,)
+    }  # fmt: skip
+    assert shapes("weights", "fc1") == {
+        "weight": (5, 108), "singular_values": (5,), "initial_weight": (5, 108), "dead": (5,), "feedback": (5, 108)
+    }  # fmt: skip
+    assert set(shapes("weights", "readout")) == {"weight", "singular_values", "initial_weight"}
+    assert shapes("activations", "conv1") == {
+        "activation": (8, 3), "activation_map": (8, 3, 36), "initial_activation": (8, 3), "label": (8,)
+    }  # fmt: skip
+    assert every["activations"]["activation_map"]["fc1"].shape == (8, 5, 1)
+    assert every["weights"]["dead"]["fc1"].tolist() == [False, False, True, False, False]
+    network = {n: layers[""] for n, layers in every["network"].items()}
+    tensors = {n: tuple(v.shape) for n, v in network.items() if isinstance(v, torch.Tensor)}
+    assert tensors == {
+        "x": (8, 1, 8, 8), "pixels": (8, 1, 8, 8), "scores": (8, 4), "features": (8, 5), "readout_weight": (4, 5),
+        "readout_bias": (4,), "label": (8,),
+    }  # fmt: skip
+    torch.testing.assert_close(network["normalise"](network["pixels"]), network["x"])
+    torch.testing.assert_close(
+        network["features"] @ network["readout_weight"].T + network["readout_bias"], network["scores"].float()
+    )
 
 
 def test_changes_are_of_the_layers_that_moved(observation):
-    assert list(observation.changes) == ["fc1"]
-    torch.testing.assert_close(observation.changes["fc1"]["weight"], torch.ones(5, 108))
+    changes = observation.find("changes", "weight")
+    assert list(changes) == ["fc1"]
+    torch.testing.assert_close(changes["fc1"], torch.ones(5, 108))
 
 
 def test_a_metric_is_told_by_its_parameters_where_it_applies(observation):
@@ -56,7 +87,13 @@ def test_a_metric_is_told_by_its_parameters_where_it_applies(observation):
     def pair(activation, label):
         return {"units": activation.shape[1], "classes": len(label.unique())}
 
-    found = measure({"size": (size, {"unit": 2.0}), "pair": (pair, {})}, observation)
+    def filters(kernel, generator):
+        return len(kernel)
+
+    def whole(network, predict, x):
+        return predict(network, x).shape[1]
+
+    found = look({"size": (size, {"unit": 2.0}), "pair": (pair, {}), "f": (filters, {}), "w": (whole, {})}, observation)
     assert found == {
         "weights/conv1/size": 54,
         "weights/fc1/size": 1080,
@@ -66,26 +103,82 @@ def test_a_metric_is_told_by_its_parameters_where_it_applies(observation):
         "activations/conv1/pair_classes": 4,
         "activations/fc1/pair_units": 5,
         "activations/fc1/pair_classes": 4,
+        "weights/conv1/f": 3,
+        "network/w": 4,
     }
     assert observed(size) == ("weight",)
 
 
-def test_looking_changes_nothing(observation):
+def test_what_is_no_number_is_named(observation):
+    with pytest.raises(TypeError, match=r"gave 'high' for weights/conv1; a metric gives a number"):
+        look({"m": (lambda weight: "high", {})}, observation)
+
+
+def test_singular_values_of_layers_of_one_shape_are_those_of_each(observation):
+    for layer, w in observation.find("weights", "weight").items():
+        expected = torch.linalg.svdvals(w.double())
+        torch.testing.assert_close(
+            observation.find("weights", "singular_values")[layer].double(), expected, atol=1e-6, rtol=1e-5
+        )
+
+
+def test_looking_changes_nothing_even_where_a_metric_breaks_its_copy(observation):
+    def spoil(network, x, generator):
+        with torch.no_grad():
+            for p in network.parameters():
+                p.zero_()
+        network(x).sum().backward()
+        return torch.rand(1, generator=generator).item()
+
     network = observation.network.train()
     before = {n: t.clone() for n, t in network.state_dict().items()}
     state = torch.get_rng_state()
-    measure({"m": (lambda activation: activation.mean(), {}), "s": (lambda singular_values: 0.0, {})}, observation)
+    draws = [look({"m": (lambda activation: activation.mean(), {}), "s": (spoil, {})}, observation) for _ in range(2)]
+    assert draws[0]["network/s"] == draws[1]["network/s"]
     assert network.training
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(before[n], t) for n, t in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters())
 
 
-@pytest.mark.parametrize(("total", "points"), [(1, 1), (1000, 4), (1000, 1), (10, 50), (5, 0)])
+def test_no_name_is_seen_in_two_scopes_but_the_label():
+    names = [n for names in SCOPES.values() for n in names] + list(ANYWHERE)
+    assert [n for n in set(names) if names.count(n) > 1] == ["label"]
+
+
+@pytest.mark.parametrize(("total", "points"), [(1, 1), (1000, 4), (1000, 1), (10, 10**9), (5, 0)])
 def test_probe_steps(total, points):
-    steps = probe_steps(total, points)
-    assert steps == sorted(set(steps))
+    steps = sorted(probe_steps(total, points, 100, None))
     assert len(steps) <= points
     assert all(1 <= s <= total for s in steps)
     assert not points or steps[-1] == total
+    if points >= total:
+        assert steps == list(range(1, total + 1))
     if (total, points) == (1000, 4):
         assert steps == [1, 10, 100, 1000]
+
+
+def test_probe_steps_by_epoch():
+    assert probe_steps(10, 0, 4, 1) == {4, 8}
+    assert probe_steps(10, 0, 4, 0.5) == {2, 4, 6, 8, 10}
+    assert probe_steps(8, 2, 4, 2) == {1, 8}
+
+
+def test_a_metric_that_changes_what_it_sees_is_refused_and_the_network_unharmed(observation):
+    before = weights(observation.network)["fc1"].clone()
+    spoil = {
+        "weight": lambda weight: weight.mul_(0.5).norm(),
+        "kernel": lambda kernel: kernel.zero_().sum(),
+        "x": lambda x: x.zero_().sum(),
+        "readout_weight": lambda readout_weight: readout_weight.abs_().sum(),
+    }
+    for name in spoil:
+        with pytest.raises(ValueError, match=rf"changes {name} in place"):
+            look({"m": (spoil[name], {})}, observation)
+    assert torch.equal(weights(observation.network)["fc1"], before)
+    assert weights(observation.network)["conv1"].any()
+
+
+def test_a_part_without_a_plain_name_is_refused(observation):
+    with pytest.raises(ValueError, match=r"gave the part 'm_a/b'"):
+        look({"m": (lambda weight: {"a/b": 1.0}, {})}, observation)

@@ -19,9 +19,10 @@ class Answer:
     err: str
 
 
-def call(folder: Path, *arguments: str, module: str = "creditlab") -> Answer:
-    """A command line given in `folder`; the keys of a small run are added to it."""
-    keys = SMALL if module == "creditlab" else []
+def call(folder: Path, *arguments: str, module: str = "creditlab", last: list[str] = SMALL) -> Answer:
+    """A command line given in `folder`; the keys of a small run, or `last`, are added where it does not give them."""
+    given = {word.partition("=")[0] for word in arguments}
+    keys = [word for word in last if module == "creditlab" and word.partition("=")[0] not in given]
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments, *keys],
         cwd=folder, capture_output=True, text=True, timeout=240, env={**os.environ, "COLUMNS": "200"},

@@ -1,11 +1,15 @@
 """Sweeps on this machine, as a user gives them."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from creditlab import records
+from creditlab.lock import hold
 from creditlab.sweep.plan import sweep_name
 
 SWEEP = ["-m", "sweep=s", "algorithm=bp,fa", "seed=range(2)"]
@@ -77,6 +81,9 @@ def test_a_failed_run_stops_no_other_and_is_told(creditlab, own_package):
     counted = json.loads(creditlab("multirun/s", "--json", module="creditlab.sweep.status").out)
     assert counted["counts"] == {"complete": 1, "failed": 2}
     assert set(counted["problems"]) == set(causes)
+    assert all(path.endswith("error.txt") for paths in counted["problems"].values() for path in paths)
+    assert status.code == 1
+    assert "1 finished before, 2 failed before" in creditlab(*command, "retry=none").err
 
 
 def test_divergence_is_counted_and_kept(creditlab, tmp_path):
@@ -84,6 +91,9 @@ def test_divergence_is_counted_and_kept(creditlab, tmp_path):
     assert answer.code == 0
     assert "1 complete, 1 diverged" in answer.err
     assert sorted(run.status for run in runs_all(tmp_path)) == ["complete", "diverged"]
+    again = creditlab("-m", "sweep=s", "optimiser=sgd", "optimiser.lr=0.1,1e30", "retry=diverged").err
+    assert "1 run to do, 1 finished before" in again
+    assert "1 diverged" in again
     assert "0 runs to do, 2 finished before" in creditlab("-m", "sweep=s", "optimiser=sgd", "optimiser.lr=0.1,1e30").err
 
 
@@ -99,6 +109,11 @@ def runs_all(folder):
         (["architecture=mlp,lenet"], "architecture=lenet on dataset=digits"),
         (["optimiser.lr=0.1,-1"], "optimiser=adamw: Invalid learning rate: -1"),
         (["dataset=digits,mnist"], "MNIST is not on this machine"),
+        (["optimiser.lr=range(0)"], "optimiser.lr=range(0): stands for no value at all, so there is no run"),
+        (["optimiser.lr=range(10000000)"], "20,000,000 runs asked for (2 of seed × 10,000,000 of optimiser.lr), more"),
+        (["optimiser.lr=0.1,0.2", "hydra.sweeper.max_runs=3"], "If they are meant: hydra.sweeper.max_runs=4"),
+        (["hydra.sweeper.exclude=3"], "hydra.sweeper.exclude=3: must be a list of mappings"),
+        (["hydra.sweeper.exclude=[{seed:0},{seed:1}]"], "hydra.sweeper.exclude leaves no run"),
         (["hydra.launcher.workers=0"], "hydra.launcher.workers=0: must be a whole number at least 1"),
     ],
 )
@@ -116,6 +131,9 @@ def test_a_sweeps_folder_is_named_after_what_is_swept_and_set():
         None, ["training.steps=2", "algorithm=bp,fa,es", "seed=range(9)", "threads=2", "device=cpu"]
     )
     assert name != sweep_name(None, ["seed=0,1", "training.steps=3", "algorithm=bp,fa"])
+    assert name == sweep_name(
+        None, ["+training.steps=2", "++threads=2", "+seed=1,2", "++dataset.root=x", "algorithm=bp,fa"]
+    )
     assert sweep_name("mine", ["seed=0,1"]) == "mine"
     assert sweep_name(None, []) == "sweep"
     assert (
@@ -131,6 +149,7 @@ def test_a_folder_of_another_config_is_refused_before_anything_starts(creditlab,
     (run.folder / "summary.json").unlink()
     record = json.loads((run.folder / "run.json").read_text())
     record["config"]["optimiser"]["lr"] = 0.5
+    record["identity"] = records.identity(record["config"])
     (run.folder / "run.json").write_text(json.dumps(record))
     shutil.rmtree(runs(swept)["bp-adamw-digits-mlp-s0"].folder)
     answer = creditlab(*SWEEP)
@@ -145,6 +164,68 @@ def test_a_folder_that_cannot_be_written(creditlab, tmp_path):
         answer = creditlab(*keys)
         assert answer.code == 2
         assert "cannot write to" in answer.err
+
+
+def test_a_spoilt_plan_is_made_anew(creditlab, swept):
+    plan = swept / "multirun" / "s" / "sweep.json"
+    before = json.loads(plan.read_text())
+    plan.write_text('{"schema": 1, "ru')
+    status = creditlab("multirun/s", module="creditlab.sweep.status")
+    assert status.code == 0
+    assert "makes it anew" in status.out
+    assert creditlab("-m", "sweep=s", "algorithm=bp,fa", "seed=0").code == 0
+    after = json.loads(plan.read_text())
+    assert {entry["name"] for entry in after["runs"]} == {entry["name"] for entry in before["runs"]}
+    assert creditlab(*SWEEP).code == 0
+    assert json.loads(plan.read_text())["factors"] == before["factors"]
+
+
+def test_runs_that_another_process_is_at_are_left_alone(creditlab, swept):
+    mine, dead = (runs(swept)[name].folder for name in ("bp-adamw-digits-mlp-s0", "fa-adamw-digits-mlp-s0"))
+    for folder in (mine, dead):
+        (folder / "summary.json").unlink()
+    (dead / "lock").write_text(json.dumps({"host": "far", "place": "p", "pid": 1, "born": "1", "job_id": "3_4",
+                                           "restarts": 0, "token": "t"}))  # fmt: skip
+    os.utime(dead / "lock", (0, 0))
+    with hold(mine):
+        found = json.loads(creditlab("multirun/s", "--json", module="creditlab.sweep.status").out)
+        assert found["counts"] == {"complete": 2, "running": 1, "dead": 1}
+        assert [run["name"] for run in found["running"]] == [mine.name]
+        assert found["running"][0] | {"pid": os.getpid(), "step": 6, "steps": 6} == found["running"][0]
+        assert found["factors"]["algorithm"] == {"bp": {"complete": 1, "running": 1}, "fa": {"complete": 1, "dead": 1}}
+        answer = creditlab(*SWEEP)
+        assert "1 run to do, 2 finished before, 1 under way elsewhere" in answer.err
+        assert "process 1 on far, job 3_4" not in answer.err
+    assert not (mine / "summary.json").exists()
+    assert records.read_run(dead).status == "complete"
+
+
+def test_a_full_disk(tmp_path):
+    command = [sys.executable, "-m", "creditlab", *SWEEP[:-1], "seed=range(20)"]
+    limited = ["bash", "-c", 'ulimit -f 2 && exec "$@"', "bash", *command]  # files of at most 2 kB
+    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "multirun/s/sweep.json: File too large" in done.stderr
+    assert os.listdir(tmp_path / "multirun" / "s") == []
+
+
+def test_a_sweep_deleted_under_way_says_so(creditlab, own_package):
+    (own_package / "my_rules.py").write_text(
+        "import shutil\nfrom creditlab.algorithms.bp import Backpropagation\n"
+        "class Mine(Backpropagation):\n"
+        "    def __init__(self, *args, gain: float, fate: str):\n"
+        "        super().__init__(*args)\n"
+        "    def assign(self, *args, **keys):\n"
+        "        shutil.rmtree('multirun/s')\n"
+        "        return super().assign(*args, **keys)\n"
+    )
+    answer = creditlab(
+        "--config-dir=my_conf", "-m", "sweep=s", "algorithm=mine", "seed=0,1", "hydra.launcher.workers=1"
+    )
+    assert answer.code == 2
+    assert "multirun/s was deleted or moved away" in answer.err
+    assert not (own_package / "multirun" / "s").exists()
 
 
 def test_status_of_what_is_no_sweep(creditlab, tmp_path):

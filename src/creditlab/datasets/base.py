@@ -65,7 +65,7 @@ class Dataset:
     """Training, validation and test samples of a classification task.
 
     `train_x`, `validation_x`, `test_x` are raw (what `normalise` takes), with their labels in `train_y` and so on; the
-    validation set is empty until `split`.
+    validation set is empty until `split`. `low`, `high`: least and greatest value of a raw entry.
 
     `limit` and `test_limit` keep that many samples, drawn once and for all (a smaller set lies in a larger one);
     `validation` is the share of the training samples that `split` holds out; `crop` and `flip` augment images.
@@ -91,6 +91,7 @@ class Dataset:
                 f"validation={validation} leaves none of {len(self.train_y)} samples to train on: lower it"
             )
         self.crop, self.flip = crop, flip
+        self.low, self.high = arrays.low, arrays.high
         standard = normalise == "standard"
         offset = arrays.mean if standard else torch.full_like(arrays.mean, arrays.low)
         spread = arrays.std if standard else torch.full_like(arrays.std, arrays.high - arrays.low)

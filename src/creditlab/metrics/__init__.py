@@ -1,14 +1,67 @@
-"""Instruments: pure functions of tensors, evaluated by layer on what a run shows of itself (see `observe`).
+"""Instruments: pure functions of tensors, evaluated on what a run shows of itself (see `observe`).
 
-A metric's positional parameters name what it observes, its keyword-only ones are keys of its YAML node. What there is
-to observe, and where the values are recorded (`<scope>/<layer>/<metric>`):
+A metric's positional parameters name what it observes, its keyword-only ones are keys of its YAML node. It gives a
+number, recorded as `<scope>/<layer>/<metric>`, or a mapping, whose parts are recorded as `<metric>_<part>`. It applies
+to the layers that show everything it asks for. `SCOPES` says what there is; beside it, everywhere:
 
-    weight            (out, rest)              a layer's weight, seen as a matrix      weights/, and W − W₀ in changes/
-    singular_values   (min(out, rest),)        of that matrix, in falling order        weights/, and W − W₀ in changes/
-    initial_weight    (out, rest)              the same at initialisation              weights/
-    activation        (samples, units)         a hidden block's, averaged over space   activations/
-    activation_map    (samples, units, space)  the same by position                    activations/
-    label             (samples,)               the class of each sample                with either of these two
+    generator            the metric's own stream of random numbers (on the CPU), the same at every look and for every
+                         run of a seed, so that runs are compared on the same draws
+
+weights/<layer>, and for the first two also changes/<layer>, of W − W₀ where it moved
+
+    weight               (out, rest)              the layer's weight, seen as a matrix
+    singular_values      (min(out, rest),)        of that matrix, float64, in falling order
+    initial_weight       (out, rest)              the same at initialisation
+    kernel               (out, in, kh, kw)        of a convolution with kh·kw > 1
+    dead                 (out,) bool              which units are silent on every probe sample; where the rows of the
+                                                  weight are a hidden block's units
+    feedback             (out, rest)              what stands for the weight in the rule's backward pass
+
+activations/<block>, of each hidden block on the probe samples
+
+    activation           (samples, units)         averaged over space
+    activation_map       (samples, units, space)  by position
+    initial_activation   (samples, units)         the same samples at initialisation
+    label                (samples,)               the class of each sample (also in network/)
+
+network/
+
+    network              nn.Sequential            a copy of the metric's own, in evaluation mode, free to be changed
+    predict              (network, x) → scores    the rule's read-out (samples, classes), differentiable
+    x                    (samples, *input_shape)  the probe samples as the network takes them
+    pixels               (samples, *input_shape)  the same before normalisation, scaled to [0, 1]
+    normalise            pixels → x
+    scores               (samples, classes)       of the probe samples, float64
+    features             (samples, features)      what the read-out takes in
+    readout_weight       (classes, features)      where the scores are those of a linear read-out
+    readout_bias         (classes,)               likewise
+    surrogate            x → scores               of the run that `metrics.surrogate` names
+
+signals/<layer> and signals/<block>, at probe steps, on the training batch of the step
+
+    gradient             (out, rest)              what the rule wrote for the weight
+    update               (out, rest)              what the optimiser, noise included, added to the weight
+    error                (batch, units, space)    the error signal at the block's pre-activation
+    true_gradient        (out, rest)              backpropagation's, of the cross-entropy of the scores, same batch
+    true_error           (batch, units, space)    likewise; where the rule's error is of the same samples
+    trajectory           (T, entries)             the rule's gradients at the last T steps of `metrics.trajectory`
 """
 
-OBSERVABLES = ("weight", "singular_values", "initial_weight", "activation", "activation_map", "label")
+SCOPES = {
+    "weights": ("weight", "singular_values", "initial_weight", "kernel", "dead", "feedback"),
+    "activations": ("activation", "activation_map", "initial_activation", "label"),
+    "network": (
+        *("network", "predict", "x", "pixels", "normalise", "scores", "features"),
+        *("readout_weight", "readout_bias", "surrogate", "label"),
+    ),
+    "signals": ("gradient", "update", "error", "true_gradient", "true_error", "trajectory"),
+}
+OF_CHANGES = {"weight", "singular_values"}
+ANYWHERE = ("generator",)
+
+
+def scope_of(names: tuple[str, ...]) -> str | None:
+    """The scope in which all of `names` are seen; None where there is none."""
+    if not set(names) - set(ANYWHERE):
+        return None
+    return next((scope for scope, seen in SCOPES.items() if set(names) <= {*seen, *ANYWHERE}), None)

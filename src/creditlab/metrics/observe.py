@@ -1,63 +1,185 @@
-"""Where instruments look: the tensors that a run shows of itself at a probe, each computed once and only if asked for.
+"""Where instruments look: what a run shows of itself at one moment, each thing computed once and only if asked for.
 
-Looking changes nothing: the network is put into evaluation mode and back, no gradient is taken and no random number
-drawn, so a run with instruments ends in exactly the weights of the run without them.
+Looking changes nothing: the network is put into evaluation mode and back, what takes gradients works on a copy, and
+random numbers come from streams of the instruments' own, so a run with instruments ends in exactly the weights of the
+run without them.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
+import numbers
+import re
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from creditlab.algorithms.base import Algorithm
-from creditlab.architectures.block import weights
+from creditlab.architectures.block import hidden_blocks, readout, weights
+from creditlab.metrics import ANYWHERE, OF_CHANGES, scope_of
 from creditlab.spectral import as_matrix, singular_values
 
 Metric = Callable[..., float | Mapping[str, float]]
+Layers = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The probe samples: `x` (samples, *input_shape) as the network takes it, `pixels` the same in [0, 1], `label`."""
+
+    x: Tensor
+    pixels: Tensor
+    label: Tensor
+    normalise: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is kept of the network at initialisation: weights (out, rest) and activations (samples, units), by layer."""
+
+    weights: Mapping[str, Tensor]
+    activations: Mapping[str, Tensor]
 
 
 class Observation:
-    """The network, at one moment. `x`, `label`: the probe samples. `initial`: weights at initialisation by layer."""
+    """A network at one moment. `find(scope, name)` gives by layer what is called `name` there (see `metrics`).
+
+    `signals` holds those of the step just done, by name and layer; it is empty where none were taken.
+    """
 
     def __init__(
-        self, network: nn.Sequential, algorithm: Algorithm, x: Tensor, label: Tensor, initial: Mapping[str, Tensor]
+        self,
+        network: nn.Sequential,
+        algorithm: Algorithm,
+        samples: Samples,
+        start: Start,
+        signals: Mapping[str, Layers],
+        surrogate: Callable[[Tensor], Tensor] | None,
     ) -> None:
-        self.network, self.algorithm, self.x, self.label, self.initial = network, algorithm, x, label, initial
+        self.network, self.algorithm, self.samples = network, algorithm, samples
+        self.start, self.signals, self.surrogate = start, signals, surrogate
+        self.find = cache(self._find)
+
+    def _find(self, scope: str, name: str) -> Layers:
+        if scope == "signals":
+            return dict(self.signals.get(name, {}))
+        return getattr(self, f"_{scope}_{name}")()
+
+    # weights and changes
+
+    def _weights_weight(self) -> Layers:
+        return {layer: as_matrix(w.detach().clone()) for layer, w in weights(self.network).items()}
+
+    def _weights_singular_values(self) -> Layers:
+        return _spectra(self.find("weights", "weight"))
+
+    def _weights_initial_weight(self) -> Layers:
+        return dict(self.start.weights)
+
+    def _weights_kernel(self) -> Layers:
+        kernels = {layer: w.detach().clone() for layer, w in weights(self.network).items()}
+        return {layer: w for layer, w in kernels.items() if w.ndim == 4 and w[0, 0].numel() > 1}
+
+    def _weights_dead(self) -> Layers:
+        rows = {layer: len(w) for layer, w in self.find("weights", "weight").items()}
+        silent = {b: (m == 0).all(2).all(0) for b, m in self.find("activations", "activation_map").items()}
+        return {block: units for block, units in silent.items() if rows.get(block) == len(units)}
+
+    def _weights_feedback(self) -> Layers:
+        return {layer: as_matrix(b.clone()) for layer, b in self.algorithm.feedback(self.network).items()}
+
+    def _changes_weight(self) -> Layers:
+        """A layer that has not moved is left out."""
+        moved = {layer: w - self.start.weights[layer] for layer, w in self.find("weights", "weight").items()}
+        return {layer: change for layer, change in moved.items() if change.any()}
+
+    def _changes_singular_values(self) -> Layers:
+        return _spectra(self.find("changes", "weight"))
+
+    # activations
 
     @cached_property
-    def weights(self) -> dict[str, dict[str, Tensor]]:
-        return {
-            n: {"weight": w, "singular_values": singular_values(w), "initial_weight": as_matrix(self.initial[n])}
-            for n, w in ((n, as_matrix(w.detach())) for n, w in weights(self.network).items())
-        }
-
-    @cached_property
-    def changes(self) -> dict[str, dict[str, Tensor]]:
-        """W − W₀ by layer; a layer that has not moved is left out."""
-        moved = {n: seen["weight"] - seen["initial_weight"] for n, seen in self.weights.items()}
-        return {n: {"weight": d, "singular_values": singular_values(d)} for n, d in moved.items() if d.any()}
-
-    @cached_property
-    def activations(self) -> dict[str, dict[str, Tensor]]:
+    def _seen(self) -> tuple[dict[str, Tensor], Tensor]:
+        """Activations of the hidden blocks, and what the read-out takes in."""
         training = self.network.training
         self.network.eval()
         with torch.no_grad():
-            seen = self.algorithm.represent(self.network, self.x)
+            seen = self.algorithm.represent(self.network, self.samples.x)
+            *_, (last, block) = hidden_blocks(self.network)
+            features = block.tail(seen[last]).flatten(1)
         self.network.train(training)
-        maps = {n: h.flatten(2) if h.ndim > 2 else h[:, :, None] for n, h in seen.items()}
-        return {n: {"activation": m.mean(2), "activation_map": m, "label": self.label} for n, m in maps.items()}
+        return seen, features
 
-    def scopes(self, names: tuple[str, ...]) -> list[tuple[str, dict[str, dict[str, Tensor]]]]:
-        """Where a metric that observes `names` applies: (scope, what each layer shows)."""
-        if {"activation", "activation_map"} & set(names):
-            return [("activations", self.activations)]
-        if "initial_weight" in names:
-            return [("weights", self.weights)]
-        return [("weights", self.weights), ("changes", self.changes)]
+    def _activations_activation_map(self) -> Layers:
+        return {n: h.flatten(2) if h.ndim > 2 else h[:, :, None] for n, h in self._seen[0].items()}
+
+    def _activations_activation(self) -> Layers:
+        return {n: h.mean(2) for n, h in self.find("activations", "activation_map").items()}
+
+    def _activations_initial_activation(self) -> Layers:
+        return dict(self.start.activations)
+
+    def _activations_label(self) -> Layers:
+        return dict.fromkeys(self._seen[0], self.samples.label)
+
+    # the network as a whole: its only "layer" has no name
+
+    def _network_network(self) -> Layers:
+        return {"": self.network}
+
+    def _network_predict(self) -> Layers:
+        return {"": self.algorithm.predict}
+
+    def _network_x(self) -> Layers:
+        return {"": self.samples.x}
+
+    def _network_pixels(self) -> Layers:
+        return {"": self.samples.pixels}
+
+    def _network_normalise(self) -> Layers:
+        return {"": self.samples.normalise}
+
+    def _network_label(self) -> Layers:
+        return {"": self.samples.label}
+
+    def _network_scores(self) -> Layers:
+        training = self.network.training
+        self.network.eval()
+        with torch.no_grad():
+            scores = [self.algorithm.predict(self.network, x) for x in self.samples.x.split(1000)]
+        self.network.train(training)
+        return {"": torch.cat(scores).double()}
+
+    def _network_features(self) -> Layers:
+        return {"": self._seen[1]}
+
+    def _network_readout_weight(self) -> Layers:
+        linear = type(self.algorithm).predict is Algorithm.predict
+        return {"": readout(self.network).weight.detach().clone()} if linear else {}
+
+    def _network_readout_bias(self) -> Layers:
+        last = readout(self.network)
+        bias = last.weight.new_zeros(len(last.weight)) if last.bias is None else last.bias.detach().clone()
+        return {"": bias} if self.find("network", "readout_weight") else {}
+
+    def _network_surrogate(self) -> Layers:
+        return {} if self.surrogate is None else {"": self.surrogate}
+
+
+def _spectra(matrices: Layers) -> Layers:
+    """Singular values, of layers of one shape together."""
+    shapes = {layer: w.shape for layer, w in matrices.items()}
+    found: Layers = {}
+    for shape in dict.fromkeys(shapes.values()):
+        alike = [layer for layer in matrices if shapes[layer] == shape]
+        stacked = torch.stack([matrices[layer] for layer in alike])
+        found |= dict(zip(alike, singular_values(stacked), strict=True))
+    return {layer: found[layer] for layer in matrices}
 
 
 def observed(metric: Metric) -> tuple[str, ...]:
@@ -66,25 +188,66 @@ def observed(metric: Metric) -> tuple[str, ...]:
     return tuple(p.name for p in inspect.signature(metric).parameters.values() if p.kind in kinds)
 
 
-def measure(metrics: Mapping[str, tuple[Metric, Mapping]], observation: Observation) -> dict[str, float]:
-    """`<scope>/<layer>/<name>`: value, for every metric (function and keys, by name) in every layer it applies to.
+def shown(names: tuple[str, ...], observation: Observation) -> dict[str, dict[str, Any]]:
+    """What a metric that observes `names` is given, by `<scope>/<layer>`, for the layers that show all of it."""
+    scope = scope_of(names)
+    assert scope is not None, f"{names} are not seen in one place"
+    names = tuple(name for name in names if name not in ANYWHERE)
+    places: dict[str, dict[str, Any]] = {}
+    for where in (scope, "changes") if set(names) <= OF_CHANGES else (scope,):
+        found = {name: observation.find(where, name) for name in names}
+        layers = [layer for layer in found[names[0]] if all(layer in layers for layers in found.values())]
+        places |= {f"{where}/{layer}".rstrip("/"): {n: found[n][layer] for n in names} for layer in layers}
+    return places
 
-    A metric that gives a mapping adds `<name>_<part>` for each of its parts.
-    """
+
+def unseen(names: tuple[str, ...], observation: Observation) -> list[str]:
+    """Those of `names` that no layer shows; all of them where each is shown, but not by one layer."""
+    scope = scope_of(names)
+    assert scope is not None
+    there = [name for name in names if name not in ANYWHERE]
+    return [name for name in there if not observation.find(scope, name)] or there
+
+
+def evaluate(
+    name: str, metric: Metric, keys: Mapping[str, Any], observation: Observation, generator: Callable[[], Generator]
+) -> dict[str, float]:
+    """`<scope>/<layer>/<name>`: value, in every layer that `metric` applies to. `generator` makes a fresh one."""
+    names = observed(metric)
     values: dict[str, float] = {}
-    for name, (metric, keys) in metrics.items():
-        names = observed(metric)
-        for scope, layers in observation.scopes(names):
-            for layer, seen in layers.items():
-                value = metric(*(seen[n] for n in names), **keys)
-                parts = {f"{name}_{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}
-                values |= {f"{scope}/{layer}/{part}": float(v) for part, v in parts.items()}
+    for place, seen in shown(names, observation).items():
+        if "network" in seen:  # free to be changed, so each metric gets its own
+            seen["network"] = copy.deepcopy(seen["network"]).eval().requires_grad_(True)
+            seen["network"].zero_grad(set_to_none=True)
+        versions = {n: thing._version for n, thing in seen.items() if isinstance(thing, Tensor)}
+        with torch.enable_grad():  # a mode of its own, whatever the metric sets
+            found = metric(*(generator() if n == "generator" else seen[n] for n in names), **keys)
+        if changed := [n for n, version in versions.items() if seen[n]._version != version]:
+            raise ValueError(f"changes {changed[0]} in place, which others see too; work on {changed[0]}.clone()")
+        parts = {f"{name}_{k}": v for k, v in found.items()} if isinstance(found, Mapping) else {name: found}
+        for part, value in parts.items():
+            if isinstance(value, Tensor) and value.numel() == 1:
+                value = value.item()
+            if not isinstance(value, numbers.Real):
+                given = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+                raise TypeError(f"gave {given} for {place}; a metric gives a number, or a mapping of numbers")
+            if not re.fullmatch(r"[\w.-]+", part):
+                raise ValueError(f"gave the part {part!r}; a name is of letters, digits and ._-")
+            values[f"{place}/{part}"] = float(value)
     return values
 
 
-def probe_steps(total: int, points: int) -> list[int]:
-    """`points` steps from 1 to `total`, evenly spaced on a logarithmic scale (fewer where they would coincide)."""
-    if points == 0:
-        return []
-    exponents = [i / max(points - 1, 1) for i in range(points)] if points > 1 else [1.0]
-    return sorted({min(total, max(1, round(total**e))) for e in exponents})
+def probe_steps(total: int, points: int, per_epoch: int, epochs: float | None) -> set[int]:
+    """`points` steps from 1 to `total`, evenly spaced on a logarithmic scale (fewer where they would coincide; all
+    where as many are asked for), and
+    the end of every so many `epochs`.
+    """
+    every = set(range(1, total + 1))
+    if points >= total or (epochs is not None and epochs * per_epoch <= 1):
+        return every
+    exponents = [i / (points - 1) for i in range(points)] if points > 1 else [1.0] * points
+    steps = {min(total, max(1, round(total**e))) for e in exponents}
+    if epochs is not None:
+        count = int(total / (epochs * per_epoch))
+        steps |= {max(1, round(i * epochs * per_epoch)) for i in range(1, count + 1)}
+    return steps

@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
+from hydra.errors import OverrideParseException
 
-from creditlab.config import nearest
+from creditlab.config import ConfigError, nearest
 
 
-def explain(error: Exception, conf: Path) -> str:
-    """A message for the user. `conf` is the folder of the config groups."""
-    text = str(error)
-    if missing := re.search(r"Could not find '(.+)/([^/']+)'", text):
-        group, option = missing.groups()
-        options = re.findall(r"^\t(\S+)$", text.partition("Available options")[2], re.M)
-        there = ", ".join(options)
-        return f"{group}={option}: there is no such option{nearest(option, options) or '.'} There are {there}."
+def explain(error: BaseException, folders: Sequence[Path]) -> str:
+    """A message for the user. `folders` hold the config groups."""
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    if ours := next((e for e in chain if isinstance(e, ConfigError)), None):  # raised as an interpolation was resolved
+        return str(ours)
+    text = ": ".join(dict.fromkeys(str(e) for e in chain if str(e))) or type(error).__name__
+    if missing := re.search(r"Could not override 'experiment'[^+]*(\+\S+)?", text):
+        return f"an experiment is added to the defaults: write {missing[1] or '+experiment=NAME'}, with the plus."
+    if nested := re.match(r"In '((.+)/[^/']+)': Could not override '\2/([^@']+)", text):
+        return f"{nested[1]}.yaml: in its defaults write `override /{nested[3]}: …`, with the slash."
     if unknown := re.search(r"Could not override '(.+?)'", text):
-        key, keys = unknown[1], _keys(conf)
+        key, keys = unknown[1], _keys(folders)
+        if any(longer.startswith(f"{key}.") for longer in keys):
+            return f"{key}: lacks a key that is given. Write {key}.KEY=VALUE for each to be told which."
         if key in keys:
             return f"{key}: the option chosen has no such key; {' and '.join(keys[key])} have it."
         return f"{key}: there is no such key{nearest(key, keys) or '.'} `creditlab --help` lists those of the defaults."
-    if "matching" in text or "viable alternative" in text or "extraneous" in text or "mismatched" in text:
+    if twice := re.search(r"Multiple values for (\S+)\.|(\S+) appears more than once", text):
+        group = twice[1] or twice[2]
         return (
-            f"cannot read the override: {text.splitlines()[0]}. Quote it for the shell: 'key=[a,b]', 'seed=range(3)'."
+            f"{group}: an option is chosen already. Write {group}=… without a plus, in a file `override /{group}: …`."
         )
+    if several := re.search(r"Ambiguous value for argument '(.+?)'|Sweep parameters '(.+?)'", text):
+        override = several[1] or several[2]
+        return f"{override}: stands for several runs, which need -m: creditlab -m '{override}'. A list is key=[a,b]."
+    if isinstance(error, OverrideParseException):
+        return f"cannot read the override {error.override!r}. Give key=value, in quotes: 'key=[a,b]', 'seed=range(3)'."
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _keys(conf: Path) -> dict[str, list[str]]:
+def _keys(folders: Sequence[Path]) -> dict[str, list[str]]:
     """Every key as it is written on a command line, and the options (`group=option`) that have it."""
     keys: dict[str, list[str]] = {}
-    for path in sorted(conf.rglob("*.yaml")):
-        group = path.parent.relative_to(conf).as_posix()
-        if group.startswith("hydra"):
+    for path, group in ((p, p.parent.relative_to(f).as_posix()) for f in folders for p in sorted(f.rglob("*.yaml"))):
+        if group.startswith(("hydra", "experiment")):
             continue
         prefix, option = ("", "every run") if group == "." else (f"{group}.", f"{group}={path.stem}")
         keys.setdefault(prefix.rstrip("."), [])
-        for key in _flat(yaml.safe_load(path.read_text())):
-            keys.setdefault(prefix + key, []).append(option)
+        with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):  # a file that is not asked for
+            node = yaml.safe_load(path.read_text(encoding="utf-8"))
+            for key in _flat(node if isinstance(node, dict) else {}):
+                keys.setdefault(prefix + key, []).append(option)
     return keys
 
 

@@ -10,16 +10,17 @@ import hashlib
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from creditlab import records
-from creditlab.config import GROUPS, check
-from creditlab.metrics import OBSERVABLES
+from creditlab.config import GROUPS, ConfigError, check
+from creditlab.lock import hold
 
 
 @dataclass(frozen=True)
@@ -28,37 +29,53 @@ class Planned:
 
     config: dict[str, Any]  # resolved and checked
     folder: Path
-    hydra: dict[str, str]  # the files of `.hydra/`
+    files: Callable[[], dict[str, str]]
+
+    @property
+    def hydra(self) -> dict[str, str]:
+        """The files of `.hydra/`, written out when the run is to be done."""
+        return self.files()
 
 
 def resolve(composed: DictConfig) -> dict[str, Any]:
     """The config of a run as plain data, checked, from what Hydra composed (its own node included)."""
+    return check(plain(composed))
+
+
+def plain(composed: DictConfig) -> dict[str, Any]:
+    """The same, not checked."""
     choices = OmegaConf.to_container(composed.hydra.runtime.choices)
     assert isinstance(choices, dict)
-    config = OmegaConf.to_container(_job(composed), resolve=True)
+    config = OmegaConf.to_container(job(composed), resolve=True)
     assert isinstance(config, dict)
-    plain = {str(k): v for k, v in config.items()}
-    return check(plain | {"choices": {g: choices.get(g) for g in (*GROUPS, "metrics")}}, OBSERVABLES)
+    check_whole(composed)
+    content = {str(k): v for k, v in config.items()}
+    return content | {"choices": {g: choices.get(g) for g in (*GROUPS, "metrics")}}
 
 
 def planned(composed: DictConfig, sweep: Path) -> Planned:
     """The run of a composed config in the folder of `sweep`. Raises ConfigError."""
     config = resolve(composed)
-    hydra = {
-        "config.yaml": OmegaConf.to_yaml(_job(composed)),
+    return Planned(config, sweep / records.folder_name(config), partial(hydra_files, composed))
+
+
+def hydra_files(composed: DictConfig) -> dict[str, str]:
+    """What Hydra writes of a run, by file."""
+    return {
+        "config.yaml": OmegaConf.to_yaml(job(composed)),
         "hydra.yaml": OmegaConf.to_yaml(OmegaConf.masked_copy(composed, ["hydra"])),
         "overrides.yaml": OmegaConf.to_yaml(composed.hydra.overrides.task),
     }
-    return Planned(config, sweep / records.folder_name(config), hydra)
 
 
-def _job(composed: DictConfig) -> DictConfig:
+def job(composed: DictConfig) -> DictConfig:
+    """The config of the run, without Hydra's own node."""
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
-def preflight(runs: Sequence[Planned]) -> None:
+def preflight(runs: Sequence[Planned], device: str | None = None) -> None:
     """Build once each combination of parts among `runs`, so that what does not fit together is refused before anything
-    starts. Raises ConfigError.
+    starts; on `device` where the runs' own one is that of another machine. Raises ConfigError.
     """
     if not runs:
         return
@@ -66,29 +83,40 @@ def preflight(runs: Sequence[Planned]) -> None:
 
     seen = set()
     for run in runs:
-        key = records.to_json({k: v for k, v in run.config.items() if k not in ("choices", "metrics", "seed")})
+        key = records.to_json({k: v for k, v in run.config.items() if k not in ("choices", "seed")})
         if key not in seen:
             seen.add(key)
-            assemble(run.config)
+            assemble(run.config if device is None else run.config | {"device": device})
 
 
 def write_plan(sweep: Path, runs: Sequence[Planned], overrides: Sequence[str]) -> None:
     """Add `runs` to `sweep.json`: the command, the factors that `overrides` sweep and their levels, every run."""
-    before = records.read_plan(sweep) or {"factors": {}, "runs": []}
-    flat = [records.flatten(run.config) | run.config["choices"] for run in runs]
-    factors: dict[str, list] = dict(before["factors"])
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        found = list(dict.fromkeys(_hashable(f.get(key)) for f in flat))
-        if len(found) > 1 or key in factors:
-            factors[key] = list(dict.fromkeys([*map(_hashable, factors.get(key, [])), *found]))
-    entries = {entry["name"]: entry for entry in before["runs"]}
-    for run, values in zip(runs, flat, strict=True):
-        levels = {key: values.get(key) for key in factors}
-        entries[run.folder.name] = {"name": run.folder.name, "identity": records.identity(run.config), "levels": levels}
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    content = {"schema": records.SCHEMA, "command": command, "factors": factors, "runs": list(entries.values())}
-    records.write_json(sweep / "sweep.json", content)
+    with hold(sweep, wait=60):  # of another command for the same sweep, which is about to write its own
+        before = _read_or_rebuild(sweep)
+        flat = [records.flatten(run.config) | run.config["choices"] for run in runs]
+        factors: dict[str, list] = dict(before["factors"])
+        for override in overrides:
+            key = override.partition("=")[0].lstrip("+~")
+            found = list(dict.fromkeys(_hashable(f.get(key)) for f in flat))
+            if len(found) > 1 or key in factors:
+                factors[key] = list(dict.fromkeys([*map(_hashable, factors.get(key, [])), *found]))
+        entries = {entry["name"]: entry for entry in before["runs"]}
+        for run, values in zip(runs, flat, strict=True):
+            levels = {key: values.get(key) for key in factors}
+            name = run.folder.name
+            entries[name] = {"name": name, "identity": name.rpartition("-")[2], "levels": levels}
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        content = {"schema": records.SCHEMA, "command": command, "factors": factors, "runs": list(entries.values())}
+        records.write_json(sweep / "sweep.json", content)
+
+
+def _read_or_rebuild(sweep: Path) -> dict:
+    """The plan so far; where it is spoilt, the runs that have a folder. Their levels come back with the command."""
+    try:
+        return records.read_plan(sweep) or {"factors": {}, "runs": []}
+    except records.SpoiltPlan:
+        found = [run for run in map(records.read_run, records.run_folders(sweep)) if run.config]
+        return {"factors": {}, "runs": [{"name": r.name, "identity": r.identity, "levels": {}} for r in found]}
 
 
 def _hashable(value: Any) -> Any:
@@ -104,7 +132,7 @@ def sweep_name(name: str | None, overrides: Sequence[str]) -> str:
         return name
     parsed = [override.partition("=")[::2] for override in overrides]
     swept = sorted({key.lstrip("+") for key, value in parsed if is_sweep(value)})
-    told = [(key.lstrip("+"), value) for key, value in parsed if key not in records.EXCLUDED]
+    told = [(key.lstrip("+"), value) for key, value in parsed if key.lstrip("+") not in records.EXCLUDED]
     fixed = sorted(f"{key}={value}" for key, value in told if not is_sweep(value))
     text = re.sub(r"[^\w.=+-]+", "-", "_".join(["-".join(swept), *fixed]).strip("_")) or "sweep"
     return text if len(text) <= 100 else f"{text[:91]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -115,3 +143,22 @@ def is_sweep(value: str) -> bool:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     return OverridesParser.create().parse_override(f"key={value}").is_sweep_override()
+
+
+_ARGUMENT = re.compile(rf"~(({'|'.join(GROUPS)}|metrics\.instruments\.\w+)\.[^.=]+)(=.*)?")
+
+
+def check_whole(composed: DictConfig) -> None:
+    """Refuse a config that lacks a key of an option, for then the silent default of a library would hold, and one whose
+    experiment's keys are not those of the run.
+    """
+    if "experiment" in composed:
+        name = composed.hydra.runtime.choices.experiment
+        raise ConfigError(
+            f"+experiment={name}: the first line of its file must be `# @package _global_`, "
+            "which makes its keys those of a run."
+        )
+    for override in composed.hydra.overrides.task:
+        if left_out := _ARGUMENT.fullmatch(override):
+            key = left_out[1]
+            raise ConfigError(f"{override}: a key of an option cannot be left out. Give it a value: {key}=…")

@@ -1,182 +1,174 @@
-"""`hydra/launcher=pool`: a sweep on the cores of this machine, one thread a run.
+"""`hydra/launcher=pool`: a sweep on the cores or the GPUs of this machine, one thread a run.
 
-Finished runs are left alone; the others go to worker processes as these become free. A run that fails, or takes its
-worker down, stops no other; it is listed at the end with its cause and makes the sweep's exit status non-zero.
+The runs go to worker processes as these become free, those that will take longest first. A run that fails, or takes its
+worker down, stops no other; it is listed at the end with its cause and makes the sweep's exit status non-zero. The
+first Ctrl-C has every worker finish its step, write a checkpoint and end; a second one ends them at once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import json
 import os
 import selectors
 import signal
-import subprocess
-import sys
-from collections import deque
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
-
-from creditlab import records
-from creditlab.config import ConfigError, nearest
+from creditlab import interrupt, records
+from creditlab.config import ConfigError
+from creditlab.lock import Held, hold
+from creditlab.sweep.crew import Worker
 from creditlab.sweep.display import Display
-from creditlab.sweep.plan import Planned, planned, preflight, write_plan
+from creditlab.sweep.expect import Queue
+from creditlab.sweep.launcher import Survey, SweepFailed, SweepLauncher
+from creditlab.sweep.plan import Planned
 
 
-class SweepFailed(RuntimeError):
-    """Some runs of a sweep failed; the message says how many."""
+class PoolLauncher(SweepLauncher):
+    """`workers`: how many processes; None for one a device, or one a core that this process may use. `devices`: those
+    that workers take turns on; None for each run's own `device`.
+    """
+
+    def __init__(self, workers: int | None, devices: Sequence[str] | None) -> None:
+        self.workers, self.devices = workers, list(devices or [])
+
+    def check_keys(self) -> None:
+        check_workers(self.workers)
+
+    def start(self, found: Survey, sweep: Path) -> None:
+        workers = self.workers or len(self.devices) or len(os.sched_getaffinity(0))
+        interrupt.watch(signal.SIGINT, signal.SIGTERM)
+        with open(sweep / "workers.log", "ab") as log:
+            ended = run_all(found, sweep, workers, self.devices, log)
+        if interrupt.asked():
+            raise interrupt.Interrupted
+        if ended["failed"]:
+            number = f"{ended['failed']} of {len(found.to_do)}"
+            raise SweepFailed(f"{number} runs failed. The same command again runs only these.")
+        if ended["lost"]:
+            raise SweepFailed("another process has taken over this sweep.")
+        if left := len(found.to_do) - ended.total() + ended["interrupted"]:
+            raise SweepFailed(f"{left} runs are left as the workers were stopped. The same command does them.")
 
 
-class PoolLauncher(Launcher):
-    """`workers`: how many processes; None for one a core that this process may use."""
-
-    def __init__(self, workers: int | None) -> None:
-        self.workers = workers
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.context, self.config = hydra_context, config
-        self.composed: dict[tuple[str, ...], DictConfig] = {}
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        if self.workers is not None and not (isinstance(self.workers, int) and self.workers >= 1):
-            raise ConfigError(f"hydra.launcher.workers={self.workers}: must be a whole number at least 1, or null.")
-        sweep = Path(self.config.hydra.sweep.dir)
-        asked = [planned(self._compose(overrides), sweep) for overrides in job_overrides]
-        runs = list({run.folder: run for run in asked}.values())
-        to_do = [run for run in runs if not records.find_run(run.folder, run.config).finished]
-        preflight(to_do)
-        records.make_folder(sweep)
-        write_plan(sweep, runs, self.config.hydra.overrides.task)
-        failed = run_all(to_do, len(runs) - len(to_do), sweep, self.workers or len(os.sched_getaffinity(0)))
-        if failed:
-            raise SweepFailed(f"{failed} of {len(runs)} runs failed. The same command again runs only these.")
-        return [_returned(overrides, run) for overrides, run in zip(job_overrides, asked, strict=True)]
-
-    def _compose(self, overrides: Sequence[str]) -> DictConfig:
-        """What Hydra composes: once for runs that differ in their seed alone, as it takes 60 ms each time."""
-        seeds = [override for override in overrides if override.startswith("seed=")]
-        others = tuple(override for override in overrides if override not in seeds)
-        if others not in self.composed:
-            self.composed[others] = self.context.config_loader.load_sweep_config(self.config, list(others))
-        config = copy.deepcopy(self.composed[others])
-        for override in seeds:
-            OmegaConf.update(config, "seed", OverridesParser.create().parse_override(override).value())
-        with open_dict(config):
-            config.hydra.overrides.task = list(overrides)
-            config.hydra.job.id, config.hydra.job.num = "", 0  # a run is told by its identity
-        return config
+def check_workers(workers: object) -> None:
+    if workers is not None and not (isinstance(workers, int) and workers >= 1):
+        raise ConfigError(f"hydra.launcher.workers={workers}: must be a whole number at least 1, or null.")
 
 
-def _returned(overrides: Sequence[str], run: Planned) -> JobReturn:
-    """What a sweeper that searches reads: the objective of the run."""
-    result = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-    result.return_value = objective(records.read_run(run.folder), run.config["training"]["objective"])
-    return result
-
-
-def objective(run: records.Run, name: str) -> float:
-    """The metric of a finished run that `training.objective` names. Raises ConfigError if it has none of that name."""
-    if name not in run.metrics:
-        raise ConfigError(f"training.objective={name}: the run recorded no such metric{nearest(name, run.metrics)}")
-    return run.metrics[name]
-
-
-class Worker:
-    """A process of `creditlab.sweep.worker`, and the run that it is at."""
-
-    def __init__(self, log: IO[bytes]) -> None:
-        paths = [p for p in sys.path if p and p != os.getcwd()]
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "OMP_WAIT_POLICY": "PASSIVE",  # on a busy machine a spinning thread starves the one it waits for
-            "PYTHONPATH": os.pathsep.join([os.getcwd(), *paths]),
-        }
-        command = [sys.executable, "-m", "creditlab.sweep.worker"]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=log, env=environment, start_new_session=True
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.orders, self.answers = self.process.stdin, self.process.stdout
-        self.run: Planned | None = None
-        self.torn = b""
-
-    def start(self, run: Planned) -> None:
-        self.run = run
-        order = {"folder": str(run.folder), "config": run.config, "hydra": run.hydra}
-        with contextlib.suppress(BrokenPipeError):  # it died since: its answers end, which says so
-            self.orders.write(json.dumps(order).encode() + b"\n")
-            self.orders.flush()
-
-    def messages(self) -> list[dict] | None:
-        """What it has answered since; None when it has ended."""
-        read = os.read(self.answers.fileno(), 1 << 16)
-        *lines, self.torn = (self.torn + read).split(b"\n")
-        return [json.loads(line) for line in lines] if read else None
-
-    def fate(self) -> str:
-        """How the process ended."""
-        code = self.process.wait()
-        name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        return f"the worker process ended with {name}"
-
-
-def run_all(runs: Sequence[Planned], finished: int, sweep: Path, workers: int) -> int:
-    """Do `runs` on so many worker processes; the number that failed."""
-    waiting, log_path = deque(runs), sweep / "workers.log"
-    with (
-        Display(len(runs), finished, sweep) as display,
-        selectors.DefaultSelector() as ready,
-        open(log_path, "ab") as log,
-    ):
-
-        def hire() -> None:
-            worker = Worker(log)
-            ready.register(worker.answers, selectors.EVENT_READ, worker)
-            worker.start(waiting.popleft())
-
-        def hear(worker: Worker) -> None:
-            messages = worker.messages()
-            if messages is None:
-                ready.unregister(worker.answers)
-                if worker.run is not None:
-                    cause = worker.fate()
-                    records.fail(worker.run.folder, worker.run.config, cause, step=None)
-                    display.finished(worker.run, "failed", cause)
-                if waiting:
-                    hire()
-            for message in messages or []:
-                assert worker.run is not None
-                if "status" not in message:
-                    display.progress(worker.run, message["step"] / message["steps"])
-                    continue
-                display.finished(worker.run, message["status"], message["problem"])
-                worker.run = None
-                if waiting:
-                    worker.start(waiting.popleft())
-                else:
-                    worker.orders.close()
-
+def run_all(found: Survey, sweep: Path, workers: int, devices: Sequence[str], log: IO[bytes]) -> Counter[str]:
+    """Do the runs to do on so many worker processes, which take turns on `devices` and write what they print to `log`;
+    how many runs ended in each way.
+    """
+    with Display(str(found), len(found.to_do), sweep) as display, selectors.DefaultSelector() as ready:
+        pool = Pool(Queue(found.to_do, found.expectation), sweep, display, ready)
         try:
-            for _ in range(min(workers, len(runs))):
-                hire()
-            while ready.get_map():
-                for key, _ in ready.select():
-                    hear(key.data)
+            for number in range(min(workers, len(found.to_do))):
+                pool.hire(Worker(log, devices[number % len(devices)] if devices else None))
+            pool.work()
         except BaseException:
-            for key in list(ready.get_map().values()):
-                key.data.process.terminate()
+            for worker in pool.workers:
+                worker.process.kill()
             raise
-    if log_path.stat().st_size == 0:
-        log_path.unlink()
-    return len(display.failures)
+    return display.counts
+
+
+class Pool:
+    """Hands the runs of `queue` to workers, and tells `display` what becomes of them."""
+
+    def __init__(self, queue: Queue, sweep: Path, display: Display, ready: selectors.BaseSelector) -> None:
+        self.queue, self.sweep, self.display, self.ready = queue, sweep, display, ready
+        self.stopping = False
+
+    @property
+    def workers(self) -> list[Worker]:
+        return [key.data for key in self.ready.get_map().values()]
+
+    def hire(self, worker: Worker) -> None:
+        self.ready.register(worker.answers, selectors.EVENT_READ, worker)
+        self.give(worker)
+
+    def give(self, worker: Worker) -> None:
+        """The next run, or leave to go."""
+        if not self.queue:
+            worker.orders.close()
+            return
+        self.check_there()
+        worker.start(self.queue.take())
+
+    def check_there(self) -> None:
+        if not self.sweep.is_dir():
+            raise records.RecordError(f"{self.sweep.absolute()} was deleted or moved away while the sweep went on.")
+
+    def work(self) -> None:
+        while self.ready.get_map():
+            if interrupt.asked() and not self.stopping:
+                self.stop()
+            for key, _ in self.ready.select(timeout=0.5):
+                self.hear(key.data)
+            self.display.left(self.seconds_left())
+
+    def stop(self) -> None:
+        """Have every worker end after a checkpoint."""
+        self.stopping = True
+        self.queue.clear()
+        self.display.say("stopping: runs under way write a checkpoint first; once more, and they are killed")
+        for worker in self.workers:
+            worker.process.send_signal(signal.SIGTERM)
+
+    def hear(self, worker: Worker) -> None:
+        messages = worker.messages()
+        if messages is None:
+            self.lose(worker)
+        for message in messages or []:
+            run = worker.run
+            if run is None:  # it says that it is ready
+                continue
+            if "step" in message:
+                self.display.progress(run, message["step"] / message["steps"])
+                continue
+            if status := message.get("status"):
+                worker.run = None
+                self.settle(run, status, message["problem"])
+                if status != "interrupted":  # then it ends
+                    self.give(worker)
+
+    def settle(self, run: Planned, status: str, problem: str) -> None:
+        if status == "lost":
+            self.check_there()
+            self.queue.clear()  # whoever took over goes on with the others: SLURM's second copy of this task, say
+        seconds = self.display.finished(run, status, problem)
+        self.queue.expectation.learn(run.config, seconds)
+
+    def lose(self, worker: Worker) -> None:
+        """A worker has ended."""
+        self.ready.unregister(worker.answers)
+        cause, run = worker.fate(), worker.run
+        if not worker.ready and not self.stopping:
+            raise SweepFailed(f"a worker could not start: {cause}. Its last words are in {worker.log.name}.")
+        if run is None:
+            return
+        if self.stopping and worker.process.returncode == -signal.SIGTERM:
+            self.settle(run, "interrupted", "")
+            return
+        with contextlib.suppress(OSError, Held):  # the folder is gone or full, or another process has it
+            run.folder.mkdir(exist_ok=True)
+            with hold(run.folder):
+                records.fail(run.folder, run.config, cause, step=None)
+        self.settle(run, "failed", cause)
+        if self.queue:
+            self.hire(worker.successor())
+
+    def seconds_left(self) -> float | None:
+        waiting = self.queue.seconds()
+        if waiting is None or not self.workers:
+            return None
+        for worker in self.workers:
+            if worker.run is not None:
+                guess = self.queue.expectation.guess(worker.run.config)
+                if guess is None:
+                    return None
+                waiting += guess * (1 - self.display.shares.get(worker.run.folder.name, 0))
+        return waiting / len(self.workers)

@@ -1,0 +1,110 @@
+"""How long the analysis takes on a large sweep: collecting its runs, the analysis of variance, the concordance.
+
+    python -m benchmarks.analysis_speed [--runs 10000] [--metrics 200]
+
+The runs are made up: four factors and a seed, each run's metrics its factors' effects and noise, some runs missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import tempfile
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.anova import anova
+from analysis.collect import collect
+from analysis.concordance import agreement, kendall_w
+from analysis.posthoc import posthoc
+from benchmarks.measure import load, now, show
+from creditlab import records
+
+LEVELS = {"algorithm": 8, "optimiser": 5, "dataset": 4, "architecture": 3}
+
+
+def names(count: int) -> list[str]:
+    return ["test/accuracy", "test/loss", *(f"weights/block{i}/stable_rank" for i in range(count - 2))]
+
+
+def frame(runs: int, metrics: int, generator: np.random.Generator) -> pd.DataFrame:
+    """A complete crossing of about `runs` runs, of which one in fifty is missing."""
+    seeds = max(2, runs // int(np.prod(list(LEVELS.values()))))
+    codes = np.array(list(product(*map(range, LEVELS.values()), range(seeds))))
+    values = generator.normal(size=(len(codes), metrics))
+    for axis in range(codes.shape[1]):
+        values += generator.normal(size=(codes[:, axis].max() + 1, metrics))[codes[:, axis]]
+    made = pd.DataFrame({name: [f"{name}{i}" for i in codes[:, axis]] for axis, name in enumerate(LEVELS)})
+    made = made.assign(seed=codes[:, -1], status="complete")
+    made = pd.concat([made, pd.DataFrame(values, columns=names(metrics))], axis=1)
+    return made.drop(index=generator.choice(len(made), len(made) // 50, replace=False)).reset_index(drop=True)
+
+
+def write(folder: Path, runs: pd.DataFrame, metrics: list[str]) -> None:
+    """The records of `runs`, without the syncing that the real writer does."""
+    base = {"training": {"steps": 400, "batch_size": 128}, "metrics": {"points": 4}, "device": "cpu"}
+    for row in runs.to_dict("records"):
+        choices = {group: row[group] for group in LEVELS}
+        config: dict = {**copy.deepcopy(base), "choices": {**choices, "metrics": "light"}, "seed": row["seed"]}
+        config |= {group: {"_target_": f"x.{name}", "lr": 0.1, "decay": 0.0} for group, name in choices.items()}
+        place = folder / records.folder_name(config)
+        place.mkdir()
+        head = {"schema": records.SCHEMA, "identity": records.identity(config)}
+        (place / "run.json").write_text(records.to_json({**head, "config": config}))
+        lines = [json.dumps({"step": s, "epoch": s / 10, "metrics": {"test/accuracy": 0.5}}) for s in range(10)]
+        (place / "history.jsonl").write_text("\n".join(lines) + "\n")
+        values = {name: row[name] for name in metrics} | {f"{name}@init": 0.5 for name in metrics}
+        tail = {"status": "complete", "steps": 400, "metrics": values, "history_sha256": None}
+        tail["history_sha256"] = records.digest(place / "history.jsonl")
+        (place / "summary.json").write_text(records.to_json({**head, **tail}))
+
+
+def timed(what: Callable[[], object], rounds: int = 3) -> list[str]:
+    """Least seconds of wall time and of this process's processor time."""
+    taken = []
+    for _ in range(rounds):
+        began = now()
+        what()
+        taken.append(now() - began)
+    return [f"{min(t.wall for t in taken):.2f}", f"{min(t.cpu for t in taken):.2f}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Seconds that the analysis takes on a large sweep.")
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--metrics", type=int, default=200)
+    options = parser.parse_args()
+    generator = np.random.default_rng(0)
+    runs, metrics = frame(options.runs, options.metrics, generator), names(options.metrics)
+    factors, cores = list(LEVELS), load()
+    small = runs[[*factors, "seed", "status", *metrics]]
+    rows = [
+        ["analysis of variance, unbalanced, type II", *timed(lambda: anova(small, factors, metrics)), "2"],
+        ["type III", *timed(lambda: anova(small, factors, metrics, "III")), "2"],
+        ["post hoc comparisons", *timed(lambda: posthoc(small, factors, metrics), 1), ""],
+    ]
+    scores = generator.normal(size=10_000) + generator.normal(size=(40, 10_000))
+    index = pd.MultiIndex.from_product([range(40), ["0"]])
+    rows += [
+        ["W, 10,000 items × 40 raters", *timed(lambda: kendall_w(scores)), "1"],
+        [
+            "with interval, pairs of tests and permutations",
+            *timed(lambda: agreement(pd.DataFrame(scores, index)), 1),
+            "",
+        ],
+    ]
+    with tempfile.TemporaryDirectory() as place:
+        write(Path(place), runs, metrics)
+        rows.append([f"collecting {len(runs)} runs, cold", *timed(lambda: collect(Path(place)), 1), "5"])
+        rows.append(["again, from the cache", *timed(lambda: collect(Path(place))), ""])
+    title = f"{len(runs)} runs × {len(metrics)} metrics ({cores})"
+    show(title, ["what", "wall, least s", "processor, least s", "goal, at most"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""The instruments of a run: which metrics look, at which steps, at which samples; and what they have found.
+
+A metric that cannot work is told of before training: one that fails at initialisation stops the run with its reason.
+One that fails later is left out from then on and named under `absent` in the summary; it stops nothing. So is a metric
+that no layer of the network shows enough for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from creditlab import seeding
+from creditlab.algorithms.base import Algorithm, Readings
+from creditlab.architectures.block import weights
+from creditlab.metrics import SCOPES, probe, scope_of
+from creditlab.metrics.activations import class_means
+from creditlab.metrics.observe import Metric, Observation, Samples, Start, evaluate, observed, probe_steps, unseen
+from creditlab.metrics.trajectory import Trajectory
+from creditlab.spectral import as_matrix
+
+
+class Instruments:
+    """`config` is the checked `metrics` node; `metrics` maps names to (function, keys, whether it looks at both ends
+    only). Raises ValueError where the settings cannot work for a run of `steps`.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, tuple[Metric, Mapping[str, Any], bool]],
+        network: nn.Sequential,
+        algorithm: Algorithm,
+        dataset: Any,
+        *,
+        seed: int,
+        steps: int,
+        steps_per_epoch: int,
+        surrogate: Callable[[Tensor], Tensor] | None,
+    ) -> None:
+        self.metrics, self.network, self.algorithm = metrics, network, algorithm
+        self.seed, self.surrogate, self.keep_activations = seed, surrogate, config["keep_activations"]
+        self.asked = {name: observed(metric) for name, (metric, _, _) in metrics.items()}
+        names = {n for names in self.asked.values() for n in names}
+        self.listens = bool(names & set(SCOPES["signals"]))
+        self.compares = "initial_activation" in names
+        self.probes = probe_steps(steps, config["points"], steps_per_epoch, config["epochs"])
+        self.probes |= {1} if self.listens else set()  # the first step's signals are those at initialisation
+        self.trajectory = _trajectory(config["trajectory"], steps) if "trajectory" in names else None
+        self.absent: dict[str, str] = {}
+        self.seconds = 0.0
+        self.signals: probe.Signals = {}
+        self.before: dict[str, Tensor] = {}
+
+        every = torch.randperm(len(dataset.test_y), generator=seeding.generator(0, "metrics"))
+        chosen = every[: config["samples"]].to(dataset.test_y.device)
+        x, span = dataset.normalise(dataset.test_x[chosen]), dataset.high - dataset.low
+        self.samples = Samples(
+            x=x,
+            pixels=(dataset.test_x[chosen].to(x.dtype) - dataset.low) / span,
+            label=dataset.test_y[chosen],
+            normalise=lambda pixels: dataset.normalise(dataset.low + span * pixels),
+        )
+
+    def begin(self) -> None:
+        """Keep what later looks compare with; to be called while the network is as it was initialised."""
+        initial = {layer: as_matrix(w.detach()).clone() for layer, w in weights(self.network).items()}
+        self.start = Start(initial, {})
+        if self.compares:
+            self.start = Start(initial, self.observe().find("activations", "activation"))
+
+    # At a step: what did the rule write, what did the optimiser make of it
+
+    def listening(self, step: int, may_end: bool) -> bool:
+        """Whether the signals of `step` (from 1) are wanted: at probe steps, and where the run may end."""
+        return self.listens and (step in self.probes or may_end)
+
+    def assigned(self, step: int, x: Tensor, y: Tensor, readings: Readings, listening: bool) -> None:
+        """Take note of what the rule has just assigned on a batch, before the optimiser acts on it."""
+        began = time.perf_counter()
+        self.signals = {}
+        if self.trajectory is not None and self.trajectory.due(step):
+            self.trajectory.add(probe.gradients(self.network))
+        if listening:
+            self.signals = probe.assigned(self.network, self.algorithm, x, y, readings)
+            self.before = {n: as_matrix(w.detach()).clone() for n, w in weights(self.network).items()}
+        self.seconds += time.perf_counter() - began
+
+    def updated(self) -> None:
+        """Take note of what the optimiser has just done."""
+        if not self.signals:
+            return
+        began = time.perf_counter()
+        self.signals["update"] = probe.updates(self.network, self.before)
+        if self.trajectory is not None:
+            self.signals["trajectory"] = self.trajectory.seen()
+        self.seconds += time.perf_counter() - began
+
+    # Looking
+
+    def observe(self) -> Observation:
+        return Observation(self.network, self.algorithm, self.samples, self.start, self.signals, self.surrogate)
+
+    def measure(self, step: int, end: bool) -> dict[str, float]:
+        """What the metrics find now; those that look at the ends only are asked at step 0 and at the `end`. ValueError
+        for one that fails at step 0; later it is left out, and `absent` says why.
+        """
+        began = time.perf_counter()
+        observation = self.observe()
+        values: dict[str, float] = {}
+        for name, (metric, keys, at_ends) in self.metrics.items():
+            if name in self.absent or (at_ends and not (step == 0 or end)):
+                continue
+            try:
+                found = evaluate(name, metric, keys, observation, partial(self._generator, name))
+            except Exception as error:
+                reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+                if step == 0:
+                    raise ValueError(f"instruments.{name}: {reason}") from error
+                self.absent[name] = f"step {step}: {reason}"
+                continue
+            values = found | values  # the first of a name counts
+            of_signals = scope_of(self.asked[name]) == "signals"
+            if not found and (end or (step == 0 and not of_signals)):
+                lacking = ", ".join(unseen(self.asked[name], observation))
+                self.absent[name] = f"no layer of this network and rule shows {lacking}"
+        self.seconds += time.perf_counter() - began
+        return values
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """By layer, the singular values of the weights and the class means of the activations; with
+        `keep_activations` the activations of the probe samples too.
+        """
+        if not self.metrics:
+            return {}
+        seen = self.observe()
+        activations, label = seen.find("activations", "activation"), self.samples.label
+        found = {f"representation/{n}": class_means(h, label) for n, h in activations.items()}
+        found |= {f"spectrum/{n}": s for n, s in seen.find("weights", "singular_values").items()}
+        if self.keep_activations:
+            found |= {f"sample_representation/{n}": h for n, h in activations.items()}
+        return {name: values.cpu().numpy() for name, values in found.items()}
+
+    def _generator(self, name: str) -> torch.Generator:
+        return seeding.generator(self.seed, f"metrics/{name}")
+
+    # Resuming
+
+    def state(self) -> dict[str, Any]:
+        trajectory = {} if self.trajectory is None else self.trajectory.seen()
+        return {"absent": self.absent, "seconds": self.seconds, "trajectory": trajectory}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.absent, self.seconds = dict(state["absent"]), state["seconds"]
+        if self.trajectory is not None:
+            self.trajectory.restore(state["trajectory"])
+
+
+def _trajectory(config: Mapping[str, Any], steps: int) -> Trajectory:
+    length = config["length"]
+    spacing = config["spacing"] or max(1, steps // length)
+    if steps // spacing < length:
+        raise ValueError(
+            f"trajectory.length={length}: a run of {steps} steps takes {steps // spacing} gradients, one every "
+            f"{spacing}. Lower the length or the spacing, or train longer"
+        )
+    return Trajectory(length, spacing, config["projection"])

@@ -1,0 +1,170 @@
+"""Instruments in a run: when they look, what becomes of those that cannot."""
+
+import math
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from creditlab import records
+from creditlab.config import ConfigError
+from creditlab.training import assemble, train
+from tests.common import SMALL
+
+OWN = """
+import torch
+from creditlab.keys import Count
+
+def brittle(weight, initial_weight, *, moves: bool):
+    if moves and not torch.equal(weight, initial_weight):
+        raise RuntimeError("it moved")
+    if not moves:
+        raise ValueError("needs 9 classes, has 10")
+    return 1.0
+
+def patches(kernel):
+    return kernel.norm()
+
+def draw(weight, generator):
+    return torch.rand(1, generator=generator)
+"""
+
+
+@pytest.fixture
+def run(plan, tmp_path, monkeypatch):
+    (tmp_path / "own_metrics.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def go(*overrides):
+        planned = plan(*SMALL, *overrides)
+        return train(planned.config, planned.folder, lambda *_: None, planned.hydra)
+
+    return go
+
+
+def own(name, **keys):
+    listed = "".join(f", {k}: {v}" for k, v in keys.items())
+    return f"+metrics.instruments.{name}={{_target_: own_metrics.{name}{listed}}}"
+
+
+def test_one_that_fails_under_way_is_absent_with_its_reason_and_stops_nothing(run):
+    done = run(own("brittle", moves="true"))
+    assert done.status == "complete"
+    assert done.summary["absent"] == {"brittle": "step 1: RuntimeError: it moved"}
+    assert done.metrics["weights/fc1/brittle@init"] == 1
+    assert "weights/fc1/brittle" not in done.metrics
+    assert "weights/fc1/stable_rank" in done.metrics
+
+
+def test_one_that_fails_at_the_start_is_told_of_before_training(run):
+    with pytest.raises(ConfigError, match=r"metrics: instruments.brittle: needs 9 classes, has 10"):
+        run(own("brittle", moves="false"))
+
+
+def test_one_that_no_layer_shows_enough_for_is_absent(run):
+    assert run(own("patches")).summary["absent"] == {"patches": "no layer of this network and rule shows kernel"}
+
+
+def test_one_at_the_ends_only_does_not_look_between(run):
+    done = run("metrics.points=3", "+metrics.instruments.stable_rank._at_=ends")
+    looked = {row["step"]: row["metrics"] for row in done.history()}
+    assert [s for s, m in looked.items() if "weights/fc1/stable_rank" in m] == [0, 6]
+    assert [s for s, m in looked.items() if "weights/fc1/effective_rank" in m] == [0, 1, 2, 6]
+
+
+def test_they_look_by_epochs(run):
+    done = run("metrics.points=0", "metrics.epochs=0.1", "training.batch_size=64", "training.evaluations=1")
+    assert [row["step"] for row in done.history()] == [0, 2, 4, 6]
+
+
+def test_random_numbers_are_the_metrics_own_and_the_seeds(run):
+    a = run(own("draw"), "algorithm=bp")
+    b = run(own("draw"), "algorithm=fa")
+    c = run(own("draw"), "algorithm=bp", "seed=1")
+    value = lambda r: r.metrics["weights/fc1/draw"]  # noqa: E731
+    assert value(a) == value(b) == a.metrics["weights/readout/draw@init"] != value(c)
+
+
+def test_signals_of_the_first_step_are_those_at_initialisation(run):
+    done = run("metrics=full", "metrics.points=2", "algorithm=fa")
+    first, last = (row["metrics"] for row in done.history() if row["step"] in (1, 6))
+    name = "signals/fc1/gradient_effective_rank"
+    assert done.metrics[name] == last[name]
+    assert done.metrics[f"{name}@init"] == first[name] != last[name]
+    assert done.metrics["signals/fc1/trajectory_length"] == 3
+    assert done.summary["seconds_metrics"] < done.summary["seconds"]
+
+
+def test_a_run_that_stops_early_has_its_last_signals(run):
+    done = run("metrics=full", "metrics.points=1", "training.stop_at_accuracy=0.0", "training.evaluations=3")
+    assert done.summary["steps"] == 2
+    assert "signals/fc1/gradient_effective_rank" in done.metrics
+
+
+@pytest.mark.parametrize("algorithm", ["es", "ff"])
+def test_what_a_rule_has_no_signal_of_is_absent(run, algorithm):
+    done = run("metrics=full", f"algorithm={algorithm}")
+    assert "no layer of this network and rule shows" in done.summary["absent"]["error_to_true"]
+    assert ("error" in done.summary["absent"]) == (algorithm == "es")
+
+
+def test_train_loss_does_not_depend_on_when_instruments_look(run, tmp_path):
+    with_them, without = run("metrics=full"), run("metrics=none", "metrics.points=0")
+    assert with_them.metrics["train/loss"] == without.metrics["train/loss"]
+
+
+def test_activations_are_kept_where_asked(run):
+    arrays = run("metrics.keep_activations=true").arrays()
+    assert arrays["sample_representation/fc1"].shape == (64, 256)
+    label = arrays["test/label"]
+    assert len(label) > 64
+    assert np.isfinite(arrays["sample_representation/fc1"]).all()
+
+
+def test_a_longer_trajectory_than_the_run_is_refused(plan):
+    with pytest.raises(ConfigError, match=r"length=7: a run of 6 steps takes 6 gradients, one every 1"):
+        assemble(plan(*SMALL, "metrics=full", "metrics.trajectory.length=7").config)
+
+
+class TestSurrogate:
+    @pytest.fixture
+    def other(self, run, tmp_path):
+        folder = run("algorithm=fa", "dataset.limit=500").folder
+        return shutil.move(folder, tmp_path / "other")
+
+    def test_it_gives_the_scores_of_the_other_run(self, plan, other):
+        parts = assemble(plan(*SMALL, f"metrics.surrogate={other}").config)
+        scores = parts.instruments.surrogate(parts.dataset.normalise(parts.dataset.test_x)).double()
+        loss = scores.logsumexp(1) - scores.gather(1, parts.dataset.test_y[:, None])[:, 0]
+        np.testing.assert_allclose(loss, records.read_run(other).arrays()["test/loss"], rtol=1e-5, atol=1e-6)
+        assert math.isfinite(loss.mean())
+
+    @pytest.mark.parametrize(
+        ("overrides", "message"),
+        [
+            (["dataset=synthetic"], r"its inputs are others \(dataset\._target_"),
+            (["dataset.normalise=unit"], r"dataset.normalise: 'standard' there, 'unit' here"),
+        ],
+    )
+    def test_of_other_data_it_is_refused(self, plan, other, overrides, message):
+        with pytest.raises(ConfigError, match=message):
+            assemble(plan(*SMALL, *overrides, f"metrics.surrogate={other}").config)
+
+    def test_one_that_is_not_there_or_kept_no_weights_is_refused(self, plan, run, tmp_path):
+        with pytest.raises(ConfigError, match=r"metrics.surrogate=.*nowhere: no finished run there"):
+            assemble(plan(*SMALL, f"metrics.surrogate={tmp_path / 'nowhere'}").config)
+        other = run("training.keep_weights=false").folder
+        with pytest.raises(ConfigError, match=r"it kept no weights. Give it training.keep_weights=true"):
+            assemble(plan(*SMALL, f"metrics.surrogate={other}").config)
+
+
+def test_what_broke_is_reported_at_the_end(tmp_path):
+    (tmp_path / "own_metrics.py").write_text(OWN)
+    command = [sys.executable, "-m", "creditlab", own("brittle", moves="true"), "sweep=s", *SMALL]
+    single = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "absent: brittle, step 1: RuntimeError: it moved" in single.stdout
+    sweep = subprocess.run([*command[:3], "-m", *command[3:], "seed=0,1"], cwd=tmp_path, capture_output=True, text=True)
+    assert "absent in 2 runs: brittle, step 1: RuntimeError: it moved" in sweep.stderr
+    assert sweep.returncode == 0

@@ -1,0 +1,25 @@
+import pytest
+from rich.text import Text
+
+from creditlab.sweep.display import duration, safe
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain [bold]text[/]", "plain [bold]text[/]"),
+        ("\x1b[31mred\x1b[0m \x1b[2J\x1b]0;title\x07", "red ]0;title"),
+        ("bell\x07 back\x08 return\r c1\x9b31m", "bell back return c131m"),
+        ("a\ttab", "a\ttab"),
+    ],
+)
+def test_text_of_others_moves_no_cursor_and_makes_no_markup(text, shown):
+    assert Text.from_markup(safe(text)).plain == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(4.4, "4 s"), (89, "89 s"), (150, "2 min"), (3600, "60 min"), (9000, "2.5 h"), (1e6, "11.6 days")],
+)
+def test_durations(seconds, told):
+    assert duration(seconds) == told

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from creditlab.sweep.expect import Expectation, Queue
+from creditlab.sweep.plan import Planned
+
+
+def run(algorithm, seed=0, lr=0.1):
+    config = {
+        "choices": {"algorithm": algorithm},
+        "algorithm": {"_target_": algorithm},
+        "optimiser": {"lr": lr},
+        "seed": seed,
+    }
+    return Planned(config, Path(f"{algorithm}-{seed}-{lr}"), dict)
+
+
+def names(queue):
+    return [str(queue.take().folder) for _ in range(len(queue))]
+
+
+def test_the_longest_comes_first_and_what_is_unknown_before_it_once():
+    known = Expectation()
+    known.learn(run("bp", 7).config, 2.0)
+    known.learn(run("fa", 7).config, 9.0)
+    runs = [run("bp"), run("bp", 1), run("fa"), run("es"), run("es", 1)]
+    assert names(Queue(runs, known)) == ["es-0-0.1", "fa-0-0.1", "es-1-0.1", "bp-0-0.1", "bp-1-0.1"]
+
+
+def test_what_is_learnt_on_the_way_changes_the_order():
+    queue = Queue([run(a, s) for a in ("bp", "es") for s in range(3)], Expectation())
+    assert names_of_two(queue) == ["bp", "es"]
+    queue.expectation.learn(run("es").config, 100.0)
+    queue.expectation.learn(run("bp").config, 1.0)
+    assert [name.split("-")[0] for name in names(queue)] == ["es", "es", "bp", "bp"]
+
+
+def names_of_two(queue):
+    return [str(queue.take().folder).split("-")[0] for _ in range(2)]
+
+
+def test_expected_seconds_are_means_of_the_most_alike():
+    known = Expectation()
+    assert known.guess(run("bp").config) is None
+    for seed, seconds in ((1, 2.0), (2, 4.0)):
+        known.learn(run("bp", seed).config, seconds)
+    known.learn(run("bp", 1, lr=5).config, 30.0)
+    known.learn(run("bp").config, None)  # a summary of an odd kind
+    assert known.of(run("bp", 3).config) == 3.0
+    assert known.of(run("bp", 3, lr=7).config) == pytest.approx(12.0)
+    assert known.of(run("fa").config) is None
+    assert known.guess(run("fa").config) == pytest.approx(12.0)
+    assert Queue([run("bp"), run("bp", 1), run("fa")], known).seconds() == pytest.approx(3 + 3 + 12)
+    assert Queue([run("bp")], Expectation()).seconds() is None

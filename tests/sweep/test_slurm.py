@@ -1,0 +1,133 @@
+"""What the launcher for SLURM decides before it submits; what it submits is run in tests/cluster."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from creditlab import records
+from creditlab.config import ConfigError
+from creditlab.sweep import queue, snapshot
+from creditlab.sweep.expect import Expectation
+from creditlab.sweep.launcher import Survey
+from creditlab.sweep.plan import Planned
+from creditlab.sweep.slurm import SlurmLauncher, seconds
+
+KEYS = {
+    "partition": None, "account": None, "qos": None, "time": 60, "cpus": 1, "mem": None, "gres": None,
+    "constraint": None, "additional": None, "workers": None, "devices": None, "runs_per_task": None, "fill": 30,
+    "max_array_size": 1000, "max_parallel": 100, "signal_delay": 60, "max_requeue": 9, "wait": False, "dry_run": True,
+}  # fmt: skip
+
+
+def launcher(**keys):
+    return SlurmLauncher(**KEYS | keys)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(90, 5400), ("90", 5400), ("2:30", 150), ("1:00:30", 3630), ("1-0", 86400), ("1-2:03", 93780), ("0-0:0:9", 9)],
+)
+def test_time_limits_are_read_as_sbatch_reads_them(limit, expected):
+    assert seconds(limit) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"time": "soon"}, "hydra.launcher.time=soon: must be minutes"),
+        ({"time": 2}, "hydra.launcher.time=2: too short.*give 3 minutes"),
+        ({"time": 5, "signal_delay": 300}, "give 7 minutes"),
+        ({"cpus": 0}, "hydra.launcher.cpus=0: must be a whole number at least 1"),
+        ({"runs_per_task": 0.5}, "hydra.launcher.runs_per_task=0.5"),
+        ({"max_array_size": True}, "hydra.launcher.max_array_size=True"),
+        ({"fill": 0}, "hydra.launcher.fill=0: must be a number more than 0"),
+        ({"workers": 0}, "hydra.launcher.workers=0"),
+    ],
+)
+def test_keys_that_cannot_work_are_refused(keys, message):
+    with pytest.raises(ConfigError, match=message):
+        launcher(**keys).check_keys()
+
+
+def test_no_slurm_on_this_machine(creditlab, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answer = creditlab("-m", "seed=0,1", "hydra/launcher=slurm")
+    assert answer.code == 2
+    assert "there is no sbatch on this machine" in answer.err
+
+
+def planned(algorithm, seed):
+    config = {"choices": {"algorithm": algorithm}, "algorithm": {"_target_": algorithm}, "seed": seed}
+    return Planned(config, Path(f"{algorithm}-{seed}"), dict)
+
+
+def packed(runs, known=None, **keys):
+    expectation = Expectation()
+    for algorithm, taken in (known or {}).items():
+        expectation.learn(planned(algorithm, 99).config, taken)
+    tasks = launcher(**keys).pack(Survey(to_do=runs, expectation=expectation))
+    return [[str(run.folder) for run in task] for task in tasks]
+
+
+def test_tasks_of_a_given_number_of_runs():
+    runs = [planned("bp", seed) for seed in range(5)]
+    assert list(map(len, packed(runs, runs_per_task=2))) == [2, 2, 1]
+    assert list(map(len, packed(runs, runs_per_task=2, fill=0.001))) == [2, 2, 1]
+    assert packed([], runs_per_task=2) == []
+
+
+def test_tasks_are_filled_to_their_minutes_the_longest_runs_first():
+    runs = [planned(a, seed) for seed in range(4) for a in ("bp", "es")]
+    tasks = packed(runs, {"bp": 60.0, "es": 600.0}, fill=20)
+    assert tasks == [["es-0", "es-1"], ["es-2", "es-3"], ["bp-0", "bp-1", "bp-2", "bp-3"]]
+    assert list(map(len, packed(runs, {"bp": 60.0, "es": 600.0}, fill=20, cpus=2))) == [4, 4]
+    assert list(map(len, packed([planned("bp", s) for s in range(10)], cpus=2))) == [8, 2]  # four a worker if not known
+
+
+def test_dry_run_says_what_would_be_submitted_and_leaves_nothing(creditlab, tmp_path):
+    answer = creditlab("-m", "seed=range(5)", "hydra/launcher=slurm", "hydra.launcher.dry_run=true",
+                       "hydra.launcher.runs_per_task=2", "hydra.launcher.max_array_size=2",
+                       "hydra.launcher.additional={nice: 5}")  # fmt: skip
+    assert answer.code == 0
+    assert "5 runs to do" in answer.err
+    assert "2 arrays of 2, 1 tasks, up to 2 runs each" in answer.err
+    assert "nice=5; nothing was submitted" in answer.err
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_submissions_read_back(tmp_path):
+    folder = tmp_path / "slurm" / "1"
+    folder.mkdir(parents=True)
+    arrays = [queue.Array("7", 0, 2), queue.Array("8", 2, 1)]
+    queue.Submission(folder, [["a"], ["b", "c"], ["d"]], arrays).write()
+    (found,) = queue.submissions(tmp_path)
+    assert dict(found.jobs()) == {"7_0": ["a"], "7_1": ["b", "c"], "8": ["d"]}
+    (folder / "submission.json").write_text("{")
+    with pytest.raises(records.RecordError, match=r"Move .* away"):
+        queue.submissions(tmp_path)
+    assert queue.submissions(tmp_path / "elsewhere") == []
+
+
+def test_cancel_without_submissions(creditlab, swept):
+    answer = creditlab("multirun/s", module="creditlab.sweep.cancel")
+    assert answer.code == 2
+    assert "has submitted nothing to SLURM" in answer.err
+
+
+def test_a_snapshot_holds_creditlab_and_the_users_own_modules_only(tmp_path, monkeypatch):
+    own = tmp_path / "own"
+    (own / "my_package_of_rules" / "deep").mkdir(parents=True)
+    (own / "my_package_of_rules" / "__init__.py").write_text("")
+    (own / "my_package_of_rules" / "deep" / "table.csv").write_text("1,2")
+    (own / "my_module_of_rules.py").write_text("import my_helper_of_rules")
+    (own / "my_helper_of_rules.py").write_text("")
+    monkeypatch.syspath_prepend(str(own))
+    __import__("my_package_of_rules")
+    __import__("my_module_of_rules")
+    snapshot.take(tmp_path / "source")
+    names = {path.name for path in (tmp_path / "source").iterdir()}
+    assert {"creditlab", "my_package_of_rules", "my_module_of_rules.py", "my_helper_of_rules.py"} <= names
+    assert not {"torch", "numpy", "hydra", "pytest", "json"} & names
+    assert (tmp_path / "source" / "my_package_of_rules" / "deep" / "table.csv").exists()
+    assert "commit" in (json.loads((tmp_path / "source" / "creditlab" / "git.json").read_text()) or {"commit": None})

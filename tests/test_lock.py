@@ -1,0 +1,144 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from creditlab import lock
+from creditlab.lock import Held, Lost, claim, hold
+
+
+def other_process(folder, then="time.sleep(60)"):
+    """Another process that holds the lock of `folder` and says so."""
+    code = f"""
+        import os, sys, time
+        from pathlib import Path
+        from creditlab.lock import hold
+        with hold(Path({str(folder)!r})) as lock:
+            print("holding", flush=True)
+            {then}
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "holding\n"
+    return process
+
+
+def foreign(folder, age, **changes):
+    """A lock that another machine left, its heartbeat `age` seconds old."""
+    holder = {"host": "far", "place": "elsewhere", "pid": 1, "born": "1", "job_id": None, "restarts": 0, "token": "t"}
+    (folder / lock.NAME).write_text(json.dumps(holder | changes))
+    moment = time.time() - age
+    os.utime(folder / lock.NAME, (moment, moment))
+
+
+def test_one_holder_at_a_time(tmp_path):
+    with hold(tmp_path) as held:
+        held.check()
+        assert claim(tmp_path).alive
+        with pytest.raises(Held, match=f"is being worked on by process {os.getpid()} on "), hold(tmp_path):
+            pass
+    assert os.listdir(tmp_path) == []
+    with hold(tmp_path):
+        pass
+
+
+def test_a_living_process_is_left_alone_and_a_dead_one_is_not(tmp_path):
+    process = other_process(tmp_path)
+    with pytest.raises(Held, match=f"process {process.pid} on "), hold(tmp_path):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not claim(tmp_path).alive
+    with hold(tmp_path) as held:
+        held.check()
+
+
+def test_a_process_number_that_another_process_has_by_now_is_no_holder(tmp_path):
+    with hold(tmp_path):
+        holder = json.loads((tmp_path / lock.NAME).read_text())
+    foreign(tmp_path, 0, **holder | {"born": "1"})
+    assert not claim(tmp_path).alive
+
+
+@pytest.mark.parametrize(("age", "alive"), [(0, True), (90, True), (130, False), (-30, True), (-3600, False)])
+def test_a_holder_elsewhere_is_told_by_its_heartbeat_even_if_a_clock_was_put_back(tmp_path, age, alive):
+    foreign(tmp_path, age)
+    assert claim(tmp_path).alive == alive
+    if alive:
+        with pytest.raises(Held, match="process 1 on far"), hold(tmp_path):
+            pass
+    else:
+        with hold(tmp_path) as held:
+            held.check()
+
+
+def test_what_slurm_started_again_takes_over_from_its_former_copy(tmp_path, monkeypatch):
+    foreign(tmp_path, 0, job_id="7_3")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    with pytest.raises(Held, match="job 7_3"), hold(tmp_path):
+        pass
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with hold(tmp_path) as held:
+        held.check()
+
+
+def test_whoever_was_taken_over_notices_before_it_writes_and_leaves_the_lock_to_the_other(tmp_path):
+    with hold(tmp_path) as held:
+        foreign(tmp_path, 0)
+        with pytest.raises(Lost, match="taken over"):
+            held.check()
+    assert claim(tmp_path).holder.host == "far"
+
+
+def test_a_deleted_folder_is_noticed(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with hold(folder) as held:
+        (folder / lock.NAME).unlink()
+        folder.rmdir()
+        with pytest.raises(Lost, match="deleted"):
+            held.check()
+
+
+def test_a_spoilt_lock_counts_until_it_is_old(tmp_path):
+    (tmp_path / lock.NAME).write_text("{")
+    with pytest.raises(Held, match="unknown host"), hold(tmp_path):
+        pass
+    os.utime(tmp_path / lock.NAME, (0, 0))
+    with hold(tmp_path) as held:
+        held.check()
+
+
+def test_the_heart_beats(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    with hold(tmp_path) as held:
+        os.utime(held.path, (0, 0))
+        deadline = time.monotonic() + 10
+        while held.path.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert claim(tmp_path).age < 10
+
+
+def test_of_many_that_want_it_each_has_it_alone(tmp_path):
+    inside, most = [], []
+
+    def work():
+        for _ in range(10):
+            with hold(tmp_path, wait=60):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 40
+    assert max(most) == 1
