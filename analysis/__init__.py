@@ -8,6 +8,7 @@ imported only when there is something to compute.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,12 @@ class AnalysisError(ValueError):
     """The data cannot bear what was asked; the message is meant for the user."""
 
 
-def load(folder: str | Path) -> Sweep:
-    """The runs of the sweep in `folder` as a tidy frame (`.runs`), its factors and its metrics.
+def load(*folders: str | Path, where: Mapping[str, Sequence[str]] | None = None) -> Sweep:
+    """The runs of the sweeps in `folders` as a tidy frame (`.runs`), their factors and their metrics.
 
-    Raises creditlab.records.RecordError where there is no folder or no run in it.
+    `where` keeps the runs that have, of each key, one of the levels: {"algorithm": ["bp", "fa"]}. Raises
+    creditlab.records.RecordError where there is no folder or no run in it, AnalysisError where no run fits `where`.
     """
     from analysis.collect import collect
 
-    return collect(Path(folder))
+    return collect(*map(Path, folders), where=where)

@@ -1,7 +1,8 @@
-"""`python -m analysis DIR`: tables from the runs of a sweep, printed and written to DIR/report.
+"""`python -m analysis DIR [DIR …]`: tables from the runs of sweeps, printed and written to DIR/report.
 
-Writes runs.csv, anova.csv, concordance.csv and analysis.json (models, families, what was left out and why). Exit
-status: 0, or 2 with one line on stderr where the folder or its runs cannot bear an analysis.
+Writes a file for each table and analysis.json (models, families, what was left out and why). Exit status: 0; 2 with one
+line on stderr where the folder or its runs cannot bear an analysis; 3 where the tables are written and no effect could
+be tested.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,83 +21,131 @@ from creditlab.records import RecordError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.anova import Kind
     from analysis.collect import Sweep
+
+FORMATS = ("csv", "parquet", "latex", "markdown")
+DESCRIBING = (
+    *("what_how", "levels", "similarity", "similarity_pairs", "rdms", "fingerprint", "fingerprint_confusion"),
+)  # tables of `analysis.publish.further`
+FOR_READING = ("anova", "shares", "posthoc", "concordance")  # what LaTeX and Markdown are written of
+
+
+def _where(text: str) -> tuple[str, list[str]]:
+    key, equals, levels = text.partition("=")
+    if not (key and equals and levels):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=LEVEL[,LEVEL…], e.g. algorithm=bp,fa")
+    return key, levels.split(",")
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
-        usage="%(prog)s DIR [--metrics GLOB [GLOB ...]] [--type {II,III}] [--strict] [-h]",
-        description="What each factor of a sweep does to each metric (analysis of variance), and whether algorithms "
-        "find the same test samples hard (Kendall's W). Prints the tables and writes them to DIR/report.",
+        usage="%(prog)s DIR [DIR ...] [options]",
+        description="What each factor of a sweep does to each metric (analysis of variance and more), and whether "
+        "algorithms find the same test samples hard (Kendall's W). Prints the main tables, writes all.",
     )
-    parser.add_argument("folder", metavar="DIR", type=Path, help="the folder of a sweep, e.g. multirun/<sweep>")
-    parser.add_argument(
-        "--metrics", nargs="+", default=["*"], metavar="GLOB", help="only the metrics that match, e.g. 'test/*'"
+    add = parser.add_argument
+    add("folders", nargs="+", metavar="DIR", type=Path, help="the folders of sweeps, taken as one: multirun/<sweep>")
+    add("--metrics", nargs="+", default=["*"], metavar="GLOB", help="only metrics that match, e.g. 'test/*'")
+    add(
+        *["--where"],
+        nargs="+",
+        type=_where,
+        default=[],
+        metavar="KEY=LEVEL",
+        help="only runs that have one of the levels: algorithm=bp,fa seed=0,1",
     )
-    parser.add_argument(
+    add("--only", nargs="+", metavar="TABLE", help="only these tables, e.g. anova concordance (default: all)")
+    add(
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=["csv"],
+        help=f"of the tables (default: csv); LaTeX and Markdown of {', '.join(FOR_READING)}",
+    )
+    add("--out", type=Path, metavar="DIR", help="where the tables go (default: DIR/report of the first DIR)")
+    add(
         "--type",
-        choices=["II", "III"],
+        choices=["I", "II", "III"],
         default="II",
         help="sums of squares of an unbalanced design (default: II, each effect given those that do not contain it)",
     )
-    parser.add_argument(
-        "--strict", action="store_true", help="an empty cell is an error (default: a smaller model, and it is said)"
-    )
+    add("--order", type=int, default=2, metavar="N", help="factors in the largest interaction (default: 2)")
+    add("--strict", action="store_true", help="an empty cell is an error (default: a smaller model, and it is said)")
     return parser.parse_args(arguments)
 
 
-def analyse(folder: Path, metrics: Sequence[str], kind: Kind, strict: bool) -> None:
-    """Read, test, write, print. Raises RecordError, AnalysisError or OSError with a message for the user."""
+def analyse(options: argparse.Namespace) -> bool:
+    """Read, test, write, print; whether an effect could be tested. Raises RecordError, AnalysisError or OSError with a
+    message for the user."""
     from rich.console import Console
 
     from analysis import report
-    from analysis.anova import anova
     from analysis.collect import collect
-    from analysis.concordance import concordance
+    from analysis.export import FORMATS as SUFFIXES
+    from analysis.export import as_bytes
+    from analysis.tables import NAMES, tables
     from creditlab.records import write_json, write_whole
 
-    sweep = collect(folder)
-    outcomes = [name for name in sweep.outcomes if any(fnmatchcase(name, glob) for glob in metrics)]
+    names = (*NAMES, *DESCRIBING, "report")
+    only = options.only or names
+    if unknown := [name for name in only if name not in names]:
+        raise AnalysisError(f"there is no table {unknown[0]!r}. There are: {', '.join(names)}.")
+    sweep = collect(*options.folders, where=dict(options.where))
+    outcomes = [name for name in sweep.outcomes if any(fnmatchcase(name, glob) for glob in options.metrics)]
     console = Console(width=shutil.get_terminal_size((120, 24)).columns, highlight=False)
-    out = folder / "report"
+    out = options.out or options.folders[0] / "report"
     try:
-        out.mkdir(exist_ok=True)
+        out.mkdir(exist_ok=True, parents=True)
     except OSError as error:
         raise AnalysisError(f"cannot write to {out}: {error.strerror}.") from None
-    files = {name: out / name for name in ("runs.csv", "anova.csv", "concordance.csv", "analysis.json")}
+    written = []
 
     def write(name: str, table: pd.DataFrame) -> None:
-        text = table.to_csv(index=False, lineterminator="\n")
-        write_whole(files[name], lambda file: file.write(text.encode()))
+        for form in options.format:
+            if form in ("csv", "parquet") or name in FOR_READING:
+                written.append(out / f"{name}.{SUFFIXES[form]}")
+                write_whole(written[-1], lambda file, form=form: file.write(as_bytes(table, form)))  # type: ignore[misc]
 
-    write("runs.csv", sweep.runs)
-    if problem := _problem(sweep, outcomes, metrics):
+    if problem := _problem(sweep, outcomes, options.metrics):
+        write("runs", sweep.runs)
         report.print_runs(console, sweep)
         raise AnalysisError(problem)
-    tests = anova(sweep.usable, sweep.factors, outcomes, kind, strict)
-    agreement = concordance(sweep)
-    write("anova.csv", tests.table)
-    write("concordance.csv", agreement.table)
+    made = tables(sweep, outcomes, only, options.type, options.strict, options.order)
+    notes: dict[str, list[str]] = {}
+    if made.anova and {"report", *DESCRIBING} & set(only):
+        from analysis.publish import further
+
+        described, notes = further(sweep, outcomes, made.anova.table)
+        made.frames.update({name: table for name, table in described.items() if {"report", name} & set(only)})
+    for name, table in made.frames.items():
+        write(name, table)
+    if "report" in only:
+        from analysis.publish import publish
+
+        written += publish(sweep, made.frames, notes, out)
     said = {
+        "folders": [str(folder) for folder in sweep.folders],
+        "where": dict(options.where),
         "runs": dict(sweep.counts),
         "missing": sweep.missing,
         "repeats": sweep.repeats,
         "factors": sweep.factors,
         "aliased": sweep.aliased,
         "nested": sweep.nested,
-        "models": [asdict(model) for model in tests.models],
-        "families": tests.families,
-        "untested": tests.untested,
-        "concordance": agreement.notes,
+        **made.notes,
     }
-    write_json(files["analysis.json"], said)
+    written.append(out / "analysis.json")
+    write_json(written[-1], said)
 
     report.print_runs(console, sweep)
-    report.print_anova(console, tests)
-    report.print_concordance(console, agreement)
-    report.print_files(console, files.values())
+    if made.anova:
+        report.print_anova(console, made.anova)
+    report.print_checks(console, made.frames)
+    if made.concordance:
+        report.print_concordance(console, made.concordance)
+    report.print_files(console, written)
+    return made.anova is None or not made.anova.table.empty
 
 
 def _problem(sweep: Sweep, outcomes: Sequence[str], metrics: Sequence[str]) -> str:
@@ -114,14 +162,16 @@ def _problem(sweep: Sweep, outcomes: Sequence[str], metrics: Sequence[str]) -> s
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _arguments(arguments)
     try:
-        analyse(options.folder, options.metrics, options.type, options.strict)
+        tested = analyse(options)
     except (RecordError, AnalysisError) as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"analysis: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
-    return 0
+    if not tested:
+        print("analysis: no effect could be tested; the reasons stand above.", file=sys.stderr)
+    return 0 if tested else 3
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From a sweep's folder to one tidy frame: a row a run, with its factors, status and metrics.
+"""From the folder of a sweep, or of several, to one tidy frame: a row a run, with its factors, status and metrics.
 
 Runs are taken as they are. What failed, diverged or is missing is counted and named, never imputed. The factors are
 the settings that vary by choice:
@@ -17,8 +17,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis import AnalysisError
+from analysis.cache import read_runs
 from creditlab import records
 
 GROUPS = ("algorithm", "optimiser", "dataset", "architecture")
@@ -38,8 +41,8 @@ INDEX = ["run", "identity", "status"]
 class Sweep:
     """A sweep as it was found. `runs` has a row a run: run, identity, status, the settings, seed, then the metrics."""
 
-    folder: Path
-    records: list[records.Run]
+    folders: list[Path]
+    named: dict[str, records.Run]  # by the name in `runs`: the folder's, behind that of its sweep if there are several
     runs: pd.DataFrame
     factors: list[str]
     aliased: dict[str, str]  # key → the factors that tell its value
@@ -50,6 +53,14 @@ class Sweep:
     missing: list[str]  # planned, and no folder
     planned: int | None
     problems: list[str]
+
+    @property
+    def folder(self) -> Path:
+        return self.folders[0]
+
+    @property
+    def records(self) -> list[records.Run]:
+        return list(self.named.values())
 
     @property
     def outcomes(self) -> list[str]:
@@ -137,16 +148,16 @@ def _sort_out(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, 
     return factors, aliased, nested
 
 
-def _repeats(found: Sequence[records.Run], settings: Sequence[dict[str, Any]]) -> list[str]:
+def _repeats(named: dict[str, records.Run], settings: Sequence[dict[str, Any]]) -> list[str]:
     """All but the best-measured run of each experiment, lest one outcome count as two."""
     same = defaultdict(list)
-    for run, setting in zip(found, settings, strict=True):
+    for (name, run), setting in zip(named.items(), settings, strict=True):
         if setting:
-            same[json.dumps(setting, sort_keys=True)].append(run)
-    return [r.name for runs in same.values() for r in sorted(runs, key=lambda r: (-len(r.metrics), r.name))[1:]]
+            same[json.dumps(setting, sort_keys=True)].append((-len(run.metrics), name))
+    return [name for runs in same.values() for _, name in sorted(runs)[1:]]
 
 
-def _plan(folder: Path, found: Sequence[records.Run]) -> tuple[int | None, list[str], list[str]]:
+def _plan(folder: Path, found: Iterable[str]) -> tuple[int | None, list[str], list[str]]:
     """How many runs were planned, those that have no folder, and what is wrong with the plan."""
     try:
         plan = records.read_plan(folder)
@@ -155,39 +166,80 @@ def _plan(folder: Path, found: Sequence[records.Run]) -> tuple[int | None, list[
         return None, [], [f"sweep.json cannot be read: {error}"]
     if names is None:
         return None, [], []
-    return len(names), sorted(set(names) - {run.name for run in found}), []
+    return len(names), sorted(set(names) - set(found)), []
 
 
-def collect(folder: Path) -> Sweep:
-    """Read the sweep in `folder`. Raises RecordError where there is no folder or no run in it."""
-    found = records.read_sweep(folder)
-    settings = [_settings(run) for run in found]
-    known = [s for s in settings if s]
-    factors, aliased, nested = _sort_out(known)
+def _chosen(settings: Sequence[dict[str, Any]], where: Mapping[str, Sequence[str]]) -> list[bool]:
+    """Which runs have, of each key in `where`, one of the levels given. Raises AnalysisError for a key or level that
+    no run has."""
+    chosen = [True] * len(settings)
+    for key, wanted in where.items():
+        keys = sorted({k for s in settings for k in s})
+        if key not in keys:
+            raise AnalysisError(f"no run has a key {key!r}.{_nearest(key, keys)}")
+        words = ["absent" if s.get(key) is None else str(s[key]) for s in settings]
+        for level in wanted:
+            if level not in words:
+                there = sorted(set(words), key=natural)
+                raise AnalysisError(f"no run has {key}={level}. There are: {', '.join(there[:20])}.")
+        chosen = [old and word in wanted for old, word in zip(chosen, words, strict=True)]
+    if not any(chosen):
+        asked = " ".join(f"{key}={','.join(levels)}" for key, levels in where.items())
+        raise AnalysisError(f"no run has all of {asked}.")
+    return chosen
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    near = get_close_matches(name, names, 1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None) -> Sweep:
+    """Read the sweeps in `folders` as one, and of them the runs that have one of the levels of each key in `where`.
+
+    Raises RecordError where there is no folder or no run in it, AnalysisError where `where` fits no run.
+    """
+    named: dict[str, records.Run] = {}
+    plans = []
+    for folder in dict.fromkeys(folders):
+        runs_there = read_runs(folder)
+        prefix = f"{folder.resolve().name}/" if len(set(folders)) > 1 else ""
+        named |= {prefix + run.name: run for run in runs_there}
+        planned, missing, problems = _plan(folder, (run.name for run in runs_there))
+        plans.append((planned, [prefix + name for name in missing], problems))
+    settings = [_settings(run) for run in named.values()]
+    if where:
+        keep = _chosen(settings, where)
+        named = {name: run for (name, run), kept in zip(named.items(), keep, strict=True) if kept}
+        settings = [setting for setting, kept in zip(settings, keep, strict=True) if kept]
+        plans = []  # of the missing runs it is not known here which would fit
+    factors, aliased, nested = _sort_out([s for s in settings if s])
     columns = list(dict.fromkeys([*GROUPS, *factors, *aliased, *nested, "seed"]))
 
     names: set[str] = set()
     not_numeric: set[str] = set()
-    for run in found:
+    for run in named.values():
         names.update(run.metrics)
-        not_numeric.update(name for name, value in run.metrics.items() if type(value) not in (float, int))
+        if not {*map(type, run.metrics.values())} <= {float, int}:
+            not_numeric.update(name for name, value in run.metrics.items() if type(value) not in (float, int))
     metrics = sorted(names - not_numeric, key=metric_order)
 
-    rows = [[r.name, r.identity, r.status, *(s.get(c) for c in columns)] for r, s in zip(found, settings, strict=True)]
-    values = np.array([[r.metrics.get(m, np.nan) for m in metrics] for r in found], dtype=float)
+    found = list(zip(named.items(), settings, strict=True))
+    rows = [[name, run.identity, run.status, *(s.get(c) for c in columns)] for (name, run), s in found]
+    values = np.array([[*map(run.metrics.get, metrics)] for run in named.values()], dtype=float)  # absent: None, NaN
     runs = pd.concat([pd.DataFrame(rows, columns=[*INDEX, *columns]), pd.DataFrame(values, columns=metrics)], axis=1)
-    planned, missing, problems = _plan(folder, found)
+    known = [planned for planned, _, _ in plans if planned is not None]
     return Sweep(
-        folder=folder,
-        records=found,
+        folders=list(folders),
+        named=named,
         runs=runs,
         factors=factors,
         aliased=aliased,
         nested=nested,
         metrics=metrics,
         not_numeric=sorted(not_numeric),
-        repeats=_repeats(found, settings),
-        missing=missing,
-        planned=planned,
-        problems=problems,
+        repeats=_repeats(named, settings),
+        missing=[name for _, missing, _ in plans for name in missing],
+        planned=sum(known) if plans and len(known) == len(plans) else None,
+        problems=[problem for _, _, problems in plans for problem in problems],
     )

@@ -1,14 +1,18 @@
-"""Do raters agree on which samples are hard? Kendall's W over per-sample loss.
+"""Do raters agree on which samples are hard, and on which classes are taken for which? Kendall's W.
 
-A rater is a level of a factor (an algorithm, an optimiser, …); it ranks the test samples by their loss, averaged over
-the runs of each seed and then over seeds. With m raters, n items, midranks, R_j the rank sum of item j and t the sizes
-of the groups of ties in a rater:
+A rater is a level of a factor (an algorithm, an optimiser, …, a seed); its scores of items are averaged over the runs
+of each seed and then over seeds (`ratings`). With m raters, n items, midranks, R_j the rank sum of item j and t the
+sizes of the groups of ties in a rater:
 
-    W = 12 S / (m²(n³ − n) − m T)    S = Σ_j (R_j − mean R)²    T = Σ (t³ − t)    χ² = m(n − 1) W, n − 1 df
+    W = 12 S / (m²(n³ − n) − m T)    S = Σ_j (R_j − mean R)²    T = Σ (t³ − t)
+    χ² = m(n − 1) W, n − 1 df    F = (m − 1) W / (1 − W), ν₁ = n − 1 − 2/m and ν₂ = (m − 1) ν₁ df
 
-(Kendall 1948; χ² is Friedman's.) Unrelated raters have an expected W of 1/m, not 0, so the mean Spearman correlation of
-pairs of raters is given beside it, computed as such (without ties it is (mW − 1)/(m − 1)). The interval is a percentile
-bootstrap over items.
+(Kendall 1948; χ² is Friedman's; F, better for few raters, Kendall & Babington Smith 1939, Legendre 2005, JABES 10.)
+The permutation p shuffles the items within each rater, 999 times, less often (not below 99) where raters × items are
+many. Unrelated raters have an expected W of 1/m, not 0: that is the *floor*, and the mean Spearman correlation of
+pairs of raters is given beside it, computed as such (without ties it is (mW − 1)/(m − 1)). The interval takes its
+spread from a bootstrap over items, on Fisher's scale z = artanh((mW − 1)/(m − 1)), on which the spread hardly depends
+on W; the percentiles themselves cover a little less than they say.
 
 *Noise ceiling*: the W to expect if the raters differed by their seeds alone. Within a rater, ρ is the mean Spearman
 correlation between its S single seeds; an average over S seeds then correlates with another such average at
@@ -18,30 +22,33 @@ raters with at least two seeds. Seeds shared between raters can lift W above it.
 
 from __future__ import annotations
 
-import zipfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from analysis.collect import Sweep
-from analysis.design import SEED, labels
-from creditlab.records import Run
+from analysis.design import SEED
+from analysis.ratings import rate
 
-COLUMNS = [
-    *["dataset", "raters", "n_raters", "n_items", "W", "chi2", "df", "p"],
-    *["mean_spearman", "ci_low", "ci_high", "noise_ceiling"],
+STATISTICS = [
+    *["n_raters", "n_items", "W", "chi2", "df", "p", "mean_spearman", "ci_low", "ci_high", "noise_ceiling"],
+    *["floor", "F", "df1", "df2", "p_F", "p_permutation"],
 ]
+COLUMNS = ["dataset", "score", "raters", *STATISTICS]
+PAIRS = ["dataset", "score", "raters", "rater_a", "rater_b", "spearman"]
 DRAWS = 200  # of the bootstrap
 LEVEL = 0.95
+PERMUTED = 20_000_000  # ranks, at most, if 99 permutations allow
 
 
 @dataclass(frozen=True)
 class Concordance:
-    table: pd.DataFrame  # COLUMNS; a row for each data set and factor
+    table: pd.DataFrame  # COLUMNS; a row for each data set, score and factor
+    pairs: pd.DataFrame  # PAIRS; a row for each two raters
     notes: list[str]
 
 
@@ -111,6 +118,16 @@ def bootstrap_w(scores: np.ndarray, generator: np.random.Generator, draws: int =
     return np.concatenate(results)
 
 
+def interval(scores: np.ndarray, generator: np.random.Generator) -> tuple[float, float]:
+    """The ends of the interval of W over items, from `scores` (raters, items)."""
+    m, n = scores.shape
+    correlation = (m * np.array([kendall_w(scores), *bootstrap_w(scores, generator)]) - 1) / (m - 1)
+    z = np.arctanh(correlation.clip(-1 + 1e-12, 1 - 1e-12))
+    wide = stats.norm.ppf((1 + LEVEL) / 2) * z[1:].std() * np.sqrt(n / max(n - 3, 1))
+    low, high = (1 + (m - 1) * np.tanh([z[0] - wide, z[0] + wide])) / m
+    return max(float(low), 0.0), float(high)
+
+
 def noise_ceiling(seeds: Sequence[np.ndarray]) -> float:
     """The W that raters would reach if they differed by their seeds alone. `seeds` has an array (seeds, items) a rater.
 
@@ -125,87 +142,82 @@ def noise_ceiling(seeds: Sequence[np.ndarray]) -> float:
     return float((1 + (m - 1) * np.mean(reliability)) / m) if reliability else float("nan")
 
 
-def _statistics(seeds: Sequence[np.ndarray], generator: np.random.Generator) -> dict[str, float]:
-    """A row of the table from an array (seeds, items) a rater."""
-    scores = np.stack([each.mean(axis=0) for each in seeds])
-    m, n = scores.shape
-    w = kendall_w(scores)
+def permutation_p(scores: np.ndarray, generator: np.random.Generator) -> float:
+    """How often raters (raters, items) that rank the items independently agree as much, in (0, 1]."""
+    ranks = stats.rankdata(scores, axis=1)
+    count = int(np.clip(PERMUTED // ranks.size, 99, 999))
+    # The ties of each rater stay, so W is as large where the rank sums' squares are.
+    squares = [(generator.permuted(ranks, axis=1).sum(axis=0) ** 2).sum() for _ in range(count)]
+    return float((1 + (np.array(squares) >= (ranks.sum(axis=0) ** 2).sum() * (1 - 1e-12)).sum()) / (1 + count))
+
+
+def agreement(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row of STATISTICS from `scores`: a row a rater and seed (the index, in this order), a column an item.
+
+    At least two raters and two items.
+    """
+    scores = scores.sort_index()
+    seeds = [each.to_numpy() for _, each in scores.groupby(level=0)]
+    raters = np.stack([each.mean(axis=0) for each in seeds])
+    m, n = raters.shape
+    generator = np.random.default_rng(0)  # one of its own, so that no row depends on which others there are
+    w = kendall_w(raters)
     chi2 = m * (n - 1) * w
-    low, high = np.quantile(bootstrap_w(scores, generator), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return {
+    low, high = interval(raters, generator)
+    df1 = n - 1 - 2 / m
+    f = (m - 1) * w / (1 - w) if w < 1 else np.inf
+    row = {
         "n_raters": m,
         "n_items": n,
         "W": w,
         "chi2": chi2,
         "df": n - 1,
         "p": float(stats.chi2.sf(chi2, n - 1)),
-        "mean_spearman": mean_spearman(scores),
-        "ci_low": float(low),
-        "ci_high": float(high),
+        "mean_spearman": mean_spearman(raters),
+        "ci_low": low,
+        "ci_high": high,
         "noise_ceiling": noise_ceiling(seeds),
+        "floor": 1 / m,
+        "F": f,
+        "df1": df1,
+        "df2": (m - 1) * df1,
+        "p_F": float(stats.f.sf(f, df1, (m - 1) * df1)) if df1 > 0 else np.nan,
+        "p_permutation": permutation_p(raters, generator),
     }
+    return pd.DataFrame([row], columns=STATISTICS)
 
 
-def _seed_means(runs: pd.DataFrame, found: dict[str, Run], factors: Sequence[str], notes: list[str]) -> dict:
-    """{factor: {level: {seed: mean loss by item}}} over `runs` of one data set, each read once; {} if they do not have
-    the same test set. `notes` gets what was left out and why.
-    """
-    sums: dict[tuple[str, str, str], np.ndarray] = {}
-    counts: Counter[tuple[str, str, str]] = Counter()
-    unread, unbounded = [], []
-    first: tuple[str, np.ndarray] | None = None
-    words = labels(runs[[*factors, SEED]])
-    for run, row in zip(runs["run"], words.to_dict("records"), strict=True):
-        try:
-            arrays = found[run].arrays()
-            loss, label = arrays["test/loss"].astype(float), arrays["test/label"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            unread.append(f"{run} ({type(error).__name__}: {error})")
-            continue
-        if not np.isfinite(loss).all():
-            unbounded.append(run)
-            continue
-        first = first or (run, label)
-        if not np.array_equal(label, first[1]) or loss.shape != label.shape:
-            notes.append(
-                f"no concordance: {first[0]} and {run} have different test sets, whose items cannot be matched"
-            )
-            return {}
-        for factor in factors:
-            key = (factor, row[factor], row[SEED])
-            sums[key] = sums[key] + loss if key in sums else loss
-            counts[key] += 1
-    for runs_out, why in ((unread, "no readable per-sample loss"), (unbounded, "a per-sample loss that is not finite")):
-        if runs_out:
-            more = f" and {len(runs_out) - 1} more" if runs_out[1:] else ""
-            notes.append(f"left out, {why}: {runs_out[0]}{more}")
-    means: dict[str, dict[str, dict[str, np.ndarray]]] = {factor: {} for factor in factors}
-    for (factor, level, seed), total in sums.items():
-        means[factor].setdefault(level, {})[seed] = total / counts[factor, level, seed]
-    return means
+def spearman(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rank correlation of each two raters of `scores` (as in `agreement`): rater_a, rater_b, spearman."""
+    means = scores.groupby(level=0).mean()
+    ranks = stats.rankdata(means.to_numpy(), axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a rater that ties every item correlates with none: NaN
+        matrix = np.corrcoef(ranks)
+    rows = [(means.index[a], means.index[b], matrix[a, b]) for a, b in combinations(range(len(means)), 2)]
+    return pd.DataFrame(rows, columns=["rater_a", "rater_b", "spearman"])
 
 
 def concordance(sweep: Sweep) -> Concordance:
-    """W by data set over the levels of each factor, from the runs that are complete."""
-    usable = sweep.usable
-    found = {run.name: run for run in sweep.records}
-    factors = [factor for factor in sweep.factors if factor != "dataset"]
-    rows, notes = [], []
-    for dataset, runs in usable.groupby("dataset"):
+    """W by data set and score over the levels of each factor and over seeds, from the runs that are complete."""
+    factors = [factor for factor in [*sweep.factors, SEED] if factor != "dataset"]
+    tables: list[pd.DataFrame] = []
+    pairs: list[pd.DataFrame] = []
+    notes: list[str] = []
+    for dataset, runs in sweep.usable.groupby("dataset"):
         said: list[str] = []
-        diverged = int((runs["status"] != "complete").sum())
-        if diverged:
-            said.append(f"left out, diverged: {diverged}")
-        means = _seed_means(runs[runs["status"] == "complete"], found, factors, said)
-        for factor, levels in means.items():
-            seeds = [np.stack(list(by_seed.values())) for by_seed in levels.values()]
-            if len(seeds) < 2 or seeds[0].shape[1] < 2:
-                said.append(f"{factor}: fewer than two raters or items, nothing to compare")
+        for (score, factor), scores in rate(runs, sweep.named, factors, said).items():
+            if scores.index.get_level_values(0).nunique() < 2 or scores.shape[1] < 2:
+                if factor != SEED:
+                    said.append(f"{factor}: fewer than two raters or items, nothing to compare")
                 continue
-            # A generator of its own for each row, so that no row depends on which others there are.
-            row = _statistics(seeds, np.random.default_rng(0))
-            rows.append({"dataset": dataset, "raters": factor, **row})
-            if np.isnan(row["noise_ceiling"]):
+            row = agreement(scores)
+            for table, made in ((tables, row), (pairs, spearman(scores))):
+                table.append(made.assign(dataset=dataset, score=score, raters=factor))
+            if np.isnan(row["noise_ceiling"].iloc[0]) and factor != SEED and score == "loss":
                 said.append(f"{factor}: no rater has two seeds, so there is no noise ceiling")
-        notes += [f"{dataset}: {note}" for note in said]
-    return Concordance(pd.DataFrame(rows, columns=COLUMNS), notes)
+        notes += [f"{dataset}: {note}" for note in dict.fromkeys(said)]
+    return Concordance(
+        pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS),
+        pd.concat(pairs, ignore_index=True)[PAIRS] if pairs else pd.DataFrame(columns=PAIRS),
+        notes,
+    )

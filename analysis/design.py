@@ -1,6 +1,6 @@
 """Which effects a set of runs can tell apart: the model of an analysis of variance, from its factors alone.
 
-    y = mean + main effects + two-way interactions + seed (block) + residual
+    y = mean + main effects + interactions (of two factors, or up to the order asked) + seed (block) + residual
 
 An effect stays if its columns are linearly independent of those before it, so its degrees of freedom are those of
 the design's rank (statsmodels 0.15 prints 16 for an interaction with an empty cell whose rank is 15). What cannot be
@@ -61,6 +61,26 @@ class Design:
             coded.append(eye[:, :-1] - eye[:, -1:])
         return reduce(lambda a, b: (a[:, :, None] * b[:, None, :]).reshape(len(a), -1), coded)
 
+    def tells(self, known: int, told: int) -> bool:
+        """Whether each level of the axis `known` occurs with one level of `told`."""
+        pairs = np.unique(self.codes[:, [known, told]], axis=0)
+        return len(pairs) == len(np.unique(pairs[:, 0]))
+
+    def cells(self) -> np.ndarray:
+        """The number of each run's combination of levels, the seed aside: 0, 1, …, (runs,)."""
+        own = [axis for axis, name in enumerate(self.axes) if name != SEED]
+        return np.unique(self.codes[:, own], axis=0, return_inverse=True)[1].ravel()
+
+    def within(self, values: np.ndarray) -> np.ndarray:
+        """`values` (runs, …) less their mean over each seed where the seed is a block in the model, else over all."""
+        if (SEED,) not in self.terms:
+            return values - values.mean(axis=0)
+        seeds = self.codes[:, self.axes.index(SEED)]
+        order = np.argsort(seeds, kind="stable")
+        starts = np.unique(seeds[order], return_index=True)[1]
+        means = np.add.reduceat(values[order], starts, axis=0) / np.diff([*starts, len(values)])[:, None]
+        return values - means[seeds]
+
     def empty(self, names: Sequence[str]) -> str:
         """The combinations of the levels of `names` that have no run, in words: the first few and how many more."""
         axes = [self.axes.index(name) for name in names]
@@ -83,8 +103,11 @@ def labels(settings: pd.DataFrame) -> pd.DataFrame:
     return settings.astype(object).map(lambda level: "absent" if pd.isna(level) else str(level))
 
 
-def build(settings: pd.DataFrame, factors: Sequence[str]) -> Design:
-    """The model for runs with these `settings`: a row a run, a column for each of `factors` and one for the seed."""
+def build(settings: pd.DataFrame, factors: Sequence[str], order: int = 2) -> Design:
+    """The model for runs with these `settings`: a row a run, a column for each of `factors` and one for the seed.
+
+    `order` is the greatest number of factors in an interaction; 1 leaves the main effects.
+    """
     settings = labels(settings[[*factors, SEED]])
     varying = [f for f in factors if len(set(settings[f])) > 1]
     notes = [f"{f} does not vary: {settings[f].iloc[0]} only" for f in factors if f not in varying]
@@ -104,20 +127,22 @@ def build(settings: pd.DataFrame, factors: Sequence[str]) -> Design:
 
     design.holes = design.empty(varying)
     mains: list[Term] = [(name,) for name in axes]
-    pairs: list[Term] = []
-    for pair in combinations(varying, 2):
-        if holes := design.empty(pair):
-            notes.append(f"{':'.join(pair)} left out: no run at {holes}")
+    wanted = [term for size in range(2, order + 1) for term in combinations(varying, size)]
+    filled: list[Term] = []
+    for term in wanted:
+        if holes := design.empty(term):
+            notes.append(f"{':'.join(term)} left out: no run at {holes}")
         else:
-            pairs.append(pair)
-    if design.holes and len(pairs) == len(list(combinations(varying, 2))):
+            filled.append(term)
+    if design.holes and filled == wanted:
         notes.append(f"no run at {design.holes}; the effects of the model can be estimated all the same")
-    design.terms = [*mains, *pairs]
+    design.terms = [*mains, *filled]
     if not design.balanced:
         _keep_estimable(design)
-    if design.residual_df < 1 and pairs:
-        design.terms = [term for term in design.terms if len(term) == 1]
-        notes.append("interactions left out: with them no residual degree of freedom is left to test against")
+    while design.residual_df < 1 and (largest := max(map(len, design.terms))) > 1:
+        design.terms = [term for term in design.terms if len(term) < largest]
+        of = f" of {largest} factors" if largest > 2 else ""
+        notes.append(f"interactions{of} left out: with them no residual degree of freedom is left to test against")
     if design.residual_df < 1:
         design.terms = []
         design.reason = (
@@ -129,16 +154,23 @@ def build(settings: pd.DataFrame, factors: Sequence[str]) -> Design:
 
 def _keep_estimable(design: Design) -> None:
     """Drop each term that does not add all its columns to the rank of those before it, and what contains it."""
+    blocks = [np.ones((len(design.codes), 1)), *map(design.columns, design.terms)]
+    ends = np.cumsum([block.shape[1] for block in blocks])
+    # The rank of X'X is that of X, and X'X is small; its entries are whole numbers, so the rank is clear-cut.
+    columns = np.hstack(blocks)
+    products = columns.T @ columns
     kept: list[Term] = []
-    columns = np.ones((len(design.codes), 1))
-    rank = 1
-    for term in design.terms:
-        more = np.hstack([columns, design.columns(term)])
-        marginal = len(term) == 1 or all((name,) in kept for name in term)
-        # The rank of X'X is that of X, and X'X is small; its entries are whole numbers, so the rank is clear-cut.
-        if marginal and np.linalg.matrix_rank(more.T @ more, hermitian=True) == rank + design.df(term):
+    chosen = [0]
+    for term, start, end in zip(design.terms, ends, ends[1:], strict=False):
+        more = [*chosen, *range(start, end)]
+        marginal = len(term) == 1 or all(part in kept for part in combinations(term, len(term) - 1))
+        if marginal and np.linalg.matrix_rank(products[np.ix_(more, more)], hermitian=True) == len(more):
             kept.append(term)
-            columns, rank = more, rank + design.df(term)
-        else:
-            design.notes.append(f"{':'.join(term)} left out: the runs cannot tell it from the effects before it")
+            chosen = more
+            continue
+        own = design.axes.index(term[0])
+        by = [name for (name,) in (t for t in kept if len(t) == 1) if design.tells(design.axes.index(name), own)]
+        why = f"aliased, {by[0]} tells its value" if len(term) == 1 and by else ""
+        why = why or "the runs cannot tell it from the effects before it"
+        design.notes.append(f"{':'.join(term)} left out: {why}")
     design.terms = kept

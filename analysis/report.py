@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.anova import RESIDUAL, Anova, Model
+from analysis.anova import Anova, Model
 from analysis.collect import BEHAVIOUR, Sweep
 from analysis.concordance import DRAWS, LEVEL, Concordance
 from analysis.design import SEED, labels
+from analysis.effects import RESIDUAL
 from creditlab.records import Run
 
 SHOWN = 8  # entries of a long list
@@ -73,16 +74,15 @@ def _heading(console: Console, text: str) -> None:
     console.print(Text(text, "bold"))
 
 
-def _listed(console: Console, runs: Iterable[Run]) -> None:
-    found = list(runs)
-    for run in found[:SHOWN]:
-        text = f"  {run.status}: {run.name}" + (f": {run.problem}" if run.problem else "")
+def _listed(console: Console, found: dict[str, Run]) -> None:
+    for name, run in list(found.items())[:SHOWN]:
+        text = f"  {run.status}: {name}" + (f": {run.problem}" if run.problem else "")
         console.print(plain(text), soft_wrap=True)
     if len(found) > SHOWN:
         _say(console, f"  … and {len(found) - SHOWN} more")
 
 
-def _levels(column: pd.Series) -> list[str]:
+def levels_of(column: pd.Series) -> list[str]:
     """The levels of a factor in words: numbers in their order, then names in theirs."""
     there = column.drop_duplicates().to_frame()
     words = labels(there).iloc[:, 0]
@@ -94,15 +94,15 @@ def print_runs(console: Console, sweep: Sweep) -> None:
     counts = sweep.counts
     census = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     planned = f", {sweep.planned} planned" if sweep.planned is not None else ""
-    _heading(console, f"Runs in {sweep.folder}")
+    _heading(console, f"Runs in {' and '.join(map(str, sweep.folders))}")
     _say(console, f"{many(len(sweep.records), 'run')} found{planned}: {census}")
     for status in STATUSES[1:]:
-        _listed(console, (run for run in sweep.records if run.status == status))
+        _listed(console, {name: run for name, run in sweep.named.items() if run.status == status})
     if sweep.missing:
         _say(console, f"  never started: {some(sweep.missing)}")
     if sweep.repeats:
         _say(console, f"  left out, the same experiment as another run here: {some(sweep.repeats)}")
-    factors = [f"{factor} ({some(_levels(sweep.runs[factor]))})" for factor in sweep.factors]
+    factors = [f"{factor} ({some(levels_of(sweep.runs[factor]))})" for factor in sweep.factors]
     seeds = many(sweep.runs["seed"].nunique(), "seed")
     _say(console, f"Factors: {' × '.join(factors) or 'none'}; {seeds}")
     for key, by in sweep.aliased.items():
@@ -122,6 +122,7 @@ def _model(model: Model, alone: bool) -> str:
     return (
         f"Model{metrics}: {' + '.join(map(_term, model.terms))}; n = {many(model.n, 'run')}"
         f"{f' (left out, diverged or no finite value: {out})' if out else ''}; residual df {model.residual_df}; "
+        f"the seed is a {model.seed}; "
         f"{squares if model.balanced else f'unbalanced, sums of squares of type {model.kind}'} ({model.method})."
     )
 
@@ -177,36 +178,70 @@ def print_anova(console: Console, anova: Anova) -> None:
         _say(console, f"Not tested, {reason}: {some(names)}")
 
 
+def print_checks(console: Console, frames: Mapping[str, pd.DataFrame]) -> None:
+    """Refuted assumptions, where tests that do without them say otherwise, how many metrics are independent."""
+    if "assumptions" in frames:
+        found = frames["assumptions"]
+        for name in ("normality", "spread"):
+            refuted = list(found.loc[found["fails"].str.contains(name), "metric"])
+            what = {"normality": "normal residuals", "spread": "equal spread between cells"}[name]
+            if refuted:
+                _say(
+                    console,
+                    f"Refuted at .05, {what}: {len(refuted)} of {many(len(found), 'metric')} ({some(refuted, 3)})",
+                )
+    if {"anova", "robust"} <= frames.keys():
+        both = frames["robust"].merge(
+            frames["anova"][["metric", "term", "p"]], on=["metric", "term"], suffixes=("", "_f")
+        )
+        other = both[(both["p"] < 0.05) != (both["p_f"] < 0.05)]
+        rows = [
+            f"{row['metric']}, {row['term']}: F {probability(row['p_f'])}, {row['test']} {probability(row['p'])}"
+            for row in other.to_dict("records")
+        ]
+        if rows:
+            _say(console, "Another verdict at .05 (unadjusted p) by tests that assume less, in robust:")
+            _say(console, *(f"  {row}" for row in rows[:SHOWN]))
+            _say(console, *([f"  … and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []))
+    if "multiplicity" in frames and len(frames["multiplicity"]):
+        families = frames["multiplicity"].groupby("family", sort=False)
+        sizes = [
+            f"{name} {each['metric'].nunique()} ({number(each['effective_li_ji'].iloc[0])})" for name, each in families
+        ]
+        _say(console, f"Metrics by family (of them independent, after Li & Ji): {', '.join(sizes)}.")
+
+
 def print_concordance(console: Console, concordance: Concordance) -> None:
     """A row a data set and factor: W with its interval between its floor and the noise ceiling."""
-    _heading(console, "Concordance of per-sample loss: Kendall's W")
+    _heading(console, "Concordance: Kendall's W")
     if len(concordance.table):
         table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_edge=False)
-        for column in ("dataset", "raters"):
+        for column in ("dataset", "raters", "score"):
             table.add_column(column, overflow="fold", min_width=7)
-        for column in ("m×n", "W", f"{LEVEL:.0%} CI", "floor", "ceiling", "ρ", "χ²", "p"):
+        for column in ("m×n", "W", f"{LEVEL:.0%} CI", "floor", "ceiling", "ρ", "p"):
             table.add_column(column, justify="right", no_wrap=True)
         for row in concordance.table.to_dict("records"):
             table.add_row(
                 plain(row["dataset"]),
                 plain(row["raters"]),
+                row["score"],
                 f"{row['n_raters']}×{row['n_items']}",
                 fraction(row["W"], 3),
                 f"{fraction(row['ci_low'], 3)} {fraction(row['ci_high'], 3)}",
                 fraction(1 / row["n_raters"], 3),
                 fraction(row["noise_ceiling"], 3),
                 fraction(row["mean_spearman"], 3),
-                number(row["chi2"]),
-                probability(row["p"]),
+                probability(row["p_permutation"]),
             )
         console.print(table)
         console.print()
         _say(
             console,
-            "m raters rank n test samples by loss, averaged over the runs of each seed, then over seeds. "
+            "m raters rank n test samples by loss, or pairs of classes by how often the one is taken for the other, "
+            "averaged over the runs of each seed, then over seeds. "
             f"CI: {DRAWS} bootstrap draws over samples. Floor: 1/m, the expected W of unrelated raters. Ceiling: the W "
             "to expect if raters differed by their seeds alone. ρ: mean Spearman correlation of pairs of raters. "
-            "χ² has n − 1 degrees of freedom.",
+            "p: by permutation; with thousands of items it says nothing, read W between floor and ceiling.",
         )
     else:
         _say(console, "Nothing can be compared.")
@@ -214,6 +249,11 @@ def print_concordance(console: Console, concordance: Concordance) -> None:
 
 
 def print_files(console: Console, files: Iterable[Path]) -> None:
+    """What was written, a line a folder and a kind of file; the report by its name."""
     _heading(console, "Written")
+    alike: dict[tuple[Path, str], list[str]] = {}
     for path in files:
-        console.print(plain(path), soft_wrap=True)
+        alike.setdefault((path.parent, path.suffix), []).append(path.stem)
+    for (folder, suffix), names in alike.items():
+        told = f"{folder / names[0]}{suffix}" if len(names) == 1 else f"{folder}/*{suffix}: {', '.join(names)}"
+        console.print(plain(told), soft_wrap=True)

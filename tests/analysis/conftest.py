@@ -27,6 +27,7 @@ class Folder:
         metrics: Mapping[str, Any] | None = None,
         loss: np.ndarray | None = None,
         label: np.ndarray | None = None,
+        predicted: np.ndarray | None = None,
         status: str = "complete",
         keys: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -50,6 +51,7 @@ class Folder:
         history.close()
         if loss is not None:
             test = {"test/loss": loss, "test/label": np.arange(len(loss)) % 10 if label is None else label}
+            test |= {} if predicted is None else {"test/predicted": predicted}
             records.write_arrays(folder / "arrays.npz", test)
         if status == "failed":
             (folder / "error.txt").write_text("RuntimeError: the device is on fire\nTraceback ...\n")

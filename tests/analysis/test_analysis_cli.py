@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Folder
 
-from analysis.__main__ import main
+from analysis.__main__ import DESCRIBING, main
 from analysis.report import fraction, number, probability
+from analysis.tables import NAMES
 
 RNG = np.random.default_rng(0)
 
@@ -44,7 +47,10 @@ def test_tables_are_written_and_printed(sweep, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     report = sweep.path / "report"
-    assert sorted(p.name for p in report.iterdir()) == ["analysis.json", "anova.csv", "concordance.csv", "runs.csv"]
+    tables = [f"{name}.csv" for name in (*NAMES, *DESCRIBING)]
+    assert sorted(p.name for p in report.iterdir()) == sorted(["analysis.json", "report.html", "figures", *tables])
+    figures = {p.suffix for p in (report / "figures").iterdir()}
+    assert figures == {".svg", ".png"}
     runs, anova, concordance = (pd.read_csv(report / f"{name}.csv") for name in ("runs", "anova", "concordance"))
     assert len(runs) == 18
     assert list(runs.columns[:3]) == ["run", "identity", "status"]
@@ -53,7 +59,7 @@ def test_tables_are_written_and_printed(sweep, capsys):
     assert list(dict.fromkeys(anova["metric"])) == [
         *["test/accuracy", "activations/block1/dead_fraction", "weights/block1/stable_rank"]
     ]
-    assert list(concordance["raters"]) == ["algorithm", "optimiser"]
+    assert list(concordance["raters"]) == ["algorithm", "optimiser", "seed"]
     notes = json.loads((report / "analysis.json").read_text())
     assert notes["families"] == {"algorithm": 3, "optimiser": 3, "algorithm:optimiser": 3, "seed": 3}
     assert notes["models"][0]["method"] == "closed form"
@@ -67,7 +73,8 @@ def test_tables_are_written_and_printed(sweep, capsys):
         "\n", " "
     )
     assert f"{concordance['W'][0]:.3f}".lstrip("0") in out
-    assert str(report / "anova.csv") in out
+    assert f"{report}/*.csv: runs, anova, " in out
+    assert str(report / "report.html") in out
     assert "\x1b" not in out  # plain where there is no terminal
 
 
@@ -89,6 +96,81 @@ def test_metrics_and_type_can_be_chosen(sweep, capsys):
     assert "type III" in capsys.readouterr().out.replace("\n", " ")
     assert main([str(sweep.path), "--metrics", "tset/*"]) == 2
     assert "no metric matches tset/*. There are: test/accuracy" in capsys.readouterr().err
+
+
+def test_runs_and_tables_can_be_chosen(sweep, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = [str(sweep.path), "--where", "algorithm=bp,es", "seed=0,1", "--only", "anova", "--out", str(out)]
+    assert main(command) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["analysis.json", "anova.csv"]
+    assert set(pd.read_csv(out / "anova.csv")["n"]) == {8}
+    assert "Factors: algorithm (bp, es) × optimiser (muon, sgd); 2 seeds" in capsys.readouterr().out
+    assert "no table 'anovas'. There are: runs, anova" in message(capsys, sweep.path, "--only", "anovas")
+    assert "Did you mean 'optimiser'?" in message(capsys, sweep.path, "--where", "optimizer=sgd")
+    with pytest.raises(SystemExit):
+        main([str(sweep.path), "--where", "sgd"])
+    assert "'sgd' is not KEY=LEVEL[,LEVEL…]" in capsys.readouterr().err
+
+
+def test_formats_agree(sweep, capsys):
+    assert main([str(sweep.path), "--format", "csv", "parquet", "latex", "markdown"]) == 0
+    report = sweep.path / "report"
+    for name in NAMES:
+        csv, parquet = pd.read_csv(report / f"{name}.csv"), pd.read_parquet(report / f"{name}.parquet")
+        assert list(csv.columns) == list(parquet.columns)
+        for column in csv:
+            if parquet[column].dtype == float:
+                np.testing.assert_allclose(csv[column], parquet[column], rtol=1e-12)
+    anova = pd.read_csv(report / "anova.csv")
+    lines = (report / "anova.md").read_text().splitlines()
+    assert len(lines) == len(anova) + 2
+    assert f"| {anova['F'][0]:.3g} |" in lines[2]
+    tex = (report / "anova.tex").read_text()
+    assert tex.startswith("\\begin{tabular}{llrrrrrrrrrrrrrrr}\n\\toprule\nmetric & term & sum\\_sq")
+    assert tex.count("\\\\\n") == len(anova) + 1
+
+
+def test_a_numeric_factor_has_a_dose_response(folder):
+    for depth in (1, 2, 4, 8):
+        for seed in range(3):
+            made = outcome()
+            made["metrics"]["test/accuracy"] += 20 * (depth > 2)
+            folder.add(**made, keys={"architecture.depth": depth}, seed=seed)
+    assert main([str(folder.path)]) == 0
+    dose = pd.read_csv(folder.path / "report" / "dose.csv").set_index("metric")
+    assert dose.loc["test/accuracy", ["change_after", "change_before", "ci_low", "ci_high"]].tolist() == [2, 4, 2, 4]
+    curve = pd.read_csv(folder.path / "report" / "curve.csv")
+    assert set(curve["level"]) == {1, 2, 4, 8}
+
+
+def test_the_example_of_the_guide(folder, tmp_path):
+    """It runs as it stands, on a sweep of the name that it gives."""
+
+    def made(**_) -> dict:
+        return {"metrics": dict(zip(["test/accuracy", "weights/fc1/stable_rank"], RNG.normal(size=2), strict=True))}
+
+    folder.cross(made, 3, algorithm=["bp", "fa", "ff", "es"], optimiser=["adamw", "muon"])
+    (tmp_path / "multirun").mkdir()
+    folder.path.rename(tmp_path / "multirun" / "demo")
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
+    (example,) = re.findall(r"```python\n(import analysis\n.*?)```", guide, re.S)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", example]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("random block, repeated measures\n")
+
+
+def test_two_sweeps(folder, tmp_path, capsys):
+    folder.cross(outcome, 3, algorithm=["bp", "fa"])
+    more = Folder(tmp_path / "more")
+    more.path.mkdir()
+    more.cross(outcome, 3, algorithm=["es"])
+    assert main([str(folder.path), str(more.path)]) == 0
+    assert "Factors: algorithm (bp, es, fa); 3 seeds" in capsys.readouterr().out
+    anova = pd.read_csv(folder.path / "report" / "anova.csv")
+    assert set(anova["n"]) == {9}
+    assert set(pd.read_csv(folder.path / "report" / "concordance.csv")["n_raters"]) == {3}
 
 
 def test_partial_sweep_says_what_is_missing(sweep, capsys):
@@ -184,8 +266,10 @@ def test_nothing_varies(folder, capsys):
 def test_one_run_a_cell_says_that_nothing_can_be_tested(folder, capsys):
     for algorithm in ("bp", "fa", "es"):
         folder.add(**outcome(), algorithm=algorithm)
-    assert main([str(folder.path)]) == 0
-    out = capsys.readouterr().out.replace("\n", " ")
+    assert main([str(folder.path)]) == 3
+    out, err = capsys.readouterr()
+    assert err == "analysis: no effect could be tested; the reasons stand above.\n"
+    out = out.replace("\n", " ")
     assert "Nothing can be tested." in out
     assert (
         "Not tested, no residual degree of freedom: 3 runs are no more than the model has parameters; add seeds" in out
@@ -228,5 +312,5 @@ def test_as_a_command(tmp_path: Path):
 
 def test_analysis_imports_nothing_of_training(sweep):
     code = f"import sys; from analysis.__main__ import main; main([{str(sweep.path)!r}])"
-    seen = python("-c", code + "; print({'torch', 'hydra', 'matplotlib'} & set(sys.modules))")
+    seen = python("-c", code + "; print({'torch', 'hydra'} & set(sys.modules))")
     assert seen.stdout.endswith("set()\n"), seen.stderr

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from conftest import Folder
 
 import analysis
+from analysis import cache
 from creditlab import records
 
 
@@ -144,8 +146,78 @@ def test_metrics_in_order_behaviour_first_and_numbers_only(folder):
 def test_the_order_of_folders_does_not_matter(folder, monkeypatch):
     folder.cross(metrics, 2, algorithm=["bp", "es"], optimiser=["sgd", "muon"])
     first = analysis.load(folder.path)
-    real = records.read_sweep
-    monkeypatch.setattr(records, "read_sweep", lambda path: real(path)[::-1])
+    real = records.run_folders
+    monkeypatch.setattr(records, "run_folders", lambda path: list(real(path))[::-1])
     second = analysis.load(folder.path)
     assert second.factors == first.factors
     pd.testing.assert_frame_equal(second.runs.sort_values("run", ignore_index=True), first.runs)
+
+
+# Several sweeps, some of their runs -----------------------------------------------------------------------------------
+
+
+def test_several_sweeps_are_one(folder, tmp_path):
+    folder.cross(metrics, 2, algorithm=["bp", "es"])
+    more = Folder(tmp_path / "more")
+    more.path.mkdir()
+    more.cross(metrics, 2, algorithm=["bp", "ff"])
+    sweep = analysis.load(folder.path, more.path)
+    assert sweep.factors == ["algorithm"]
+    assert len(sweep.runs) == 8
+    assert len(sweep.repeats) == 2  # bp is in both
+    assert sweep.usable.groupby("algorithm")["seed"].count().to_dict() == {"bp": 2, "es": 2, "ff": 2}
+    assert set(sweep.named) == set(sweep.runs["run"])
+    assert {name.partition("/")[0] for name in sweep.named} == {"sweep", "more"}
+
+
+def test_where_keeps_the_runs_that_fit(folder):
+    folder.cross(metrics, 2, algorithm=["bp", "es", "ff"], optimiser=["sgd", "muon"])
+    sweep = analysis.load(
+        folder.path, where={"algorithm": ["bp", "ff"], "optimiser": ["sgd"], "training.steps": ["10"]}
+    )
+    assert sweep.factors == ["algorithm"]
+    assert set(sweep.runs["algorithm"]) == {"bp", "ff"}
+    assert set(sweep.runs["optimiser"]) == {"sgd"}
+    with pytest.raises(analysis.AnalysisError, match=r"no run has a key 'algoritm'\. Did you mean 'algorithm'\?"):
+        analysis.load(folder.path, where={"algoritm": ["bp"]})
+    with pytest.raises(analysis.AnalysisError, match=r"no run has algorithm=kp\. There are: bp, es, ff\."):
+        analysis.load(folder.path, where={"algorithm": ["kp"]})
+
+
+# The cache ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_cache_gives_what_the_files_gave_and_reads_no_run_again(folder, monkeypatch):
+    folder.cross(metrics, 2, algorithm=["bp", "es"])
+    folder.add({"words": "many", "test/steps": 3, "test/accuracy": None}, status="diverged", algorithm="ff")
+    folder.add(status="failed", algorithm="kp")
+    first = analysis.load(folder.path)
+    monkeypatch.setattr(records, "read_run", lambda _: pytest.fail("read again"))
+    second = analysis.load(folder.path)
+    pd.testing.assert_frame_equal(second.runs, first.runs)
+    assert (second.factors, second.not_numeric, second.counts) == (first.factors, first.not_numeric, first.counts)
+    assert [r.problem for r in second.records] == [r.problem for r in first.records]
+
+
+def test_a_run_that_changed_is_read_again(folder):
+    runs = [folder.add({"test/accuracy": 0.5}, algorithm=a) for a in ("bp", "es", "ff", "fa")]
+    analysis.load(folder.path)
+    with open(runs[0] / "history.jsonl", "a") as file:
+        file.write("{}\n")
+    (runs[1] / "summary.json").unlink()
+    for file in runs[2].iterdir():
+        file.unlink()
+    runs[2].rmdir()
+    folder.add({"test/accuracy": 0.7}, algorithm="kp")
+    sweep = analysis.load(folder.path)
+    statuses = sweep.runs.set_index("algorithm")["status"].to_dict()
+    assert statuses == {"bp": "corrupt", "es": "unfinished", "fa": "complete", "kp": "complete"}
+    pd.testing.assert_frame_equal(analysis.load(folder.path).runs, sweep.runs)
+
+
+def test_a_cache_that_cannot_be_read_is_none(folder):
+    folder.add({"test/accuracy": 0.5}, algorithm="bp")
+    first = analysis.load(folder.path)
+    for content in (b"PK not a zip", b"", (folder.path / cache.NAME).read_bytes()[:200]):
+        (folder.path / cache.NAME).write_bytes(content)
+        pd.testing.assert_frame_equal(analysis.load(folder.path).runs, first.runs)

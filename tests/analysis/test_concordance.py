@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import analysis
-from analysis.concordance import bootstrap_w, concordance, kendall_w, mean_spearman, noise_ceiling
+from analysis.concordance import (
+    PAIRS,
+    agreement,
+    bootstrap_w,
+    concordance,
+    interval,
+    kendall_w,
+    mean_spearman,
+    noise_ceiling,
+    permutation_p,
+    spearman,
+)
+from analysis.ratings import confusion
 
 sizes = {"m": st.integers(2, 6), "n": st.integers(3, 12), "state": st.integers(0, 2**32 - 1)}
 
@@ -102,6 +114,64 @@ def test_p_is_uniform_for_unrelated_raters():
     assert abs((stats.chi2.sf(m * (n - 1) * w, n - 1) < 0.05).mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 / draws)
 
 
+def test_worked_example_with_ties():
+    """Three judges and six contestants with ties, worked by hand from the definition."""
+    ranks = np.array([[1, 2.5, 2.5, 4, 5, 6], [2, 1, 3.5, 3.5, 6, 5], [1, 3, 2, 5, 5, 5]])
+    sums = np.array([4, 6.5, 8, 12.5, 16, 16])  # mean 10.5
+    assert (ranks.sum(axis=0) == sums).all()
+    ties = (2**3 - 2) + (2**3 - 2) + (3**3 - 3)
+    expected = 12 * 129.0 / (9 * (6**3 - 6) - 3 * ties)
+    assert ((sums - 10.5) ** 2).sum() == 129.0
+    assert kendall_w(ranks) == pytest.approx(expected, rel=1e-12)
+    row = agreement(pd.DataFrame(ranks, index=pd.MultiIndex.from_product([list("abc"), ["0"]]))).iloc[0]
+    assert row["chi2"] == pytest.approx(3 * 5 * expected)
+    assert row[["F", "df1", "df2"]].tolist() == pytest.approx([2 * expected / (1 - expected), 5 - 2 / 3, 10 - 4 / 3])
+    long = pd.DataFrame(ranks).melt(ignore_index=False, var_name="item", value_name="loss").reset_index(names="rater")
+    theirs = pingouin.friedman(long, dv="loss", within="item", subject="rater", method="f").iloc[0]
+    ours = row[["W", "F", "df1", "df2", "p_F"]].tolist()
+    assert ours == pytest.approx(theirs[["W", "F", "ddof1", "ddof2", "p_unc"]].tolist(), rel=1e-9)
+    assert row["floor"] == 1 / 3
+
+
+def test_every_p_of_unrelated_raters_is_at_its_level():
+    rng = np.random.default_rng(7)
+    index = pd.MultiIndex.from_product([range(4), ["0"]])
+    rows = [permutation_p(rng.normal(size=(4, 12)), rng) for _ in range(400)]
+    assert np.mean(np.array(rows) < 0.05) == pytest.approx(0.05, abs=0.035)  # 400 draws: three standard errors
+    w = np.array([kendall_w(rng.normal(size=(4, 12))) for _ in range(4000)])
+    df1 = 11 - 2 / 4
+    assert (stats.f.sf(3 * w / (1 - w), df1, 3 * df1) < 0.05).mean() == pytest.approx(0.05, abs=0.015)
+    same = agreement(pd.DataFrame(np.tile(np.arange(12.0), (4, 1)), index=index)).iloc[0]
+    assert (same["W"], same["p_permutation"], same["p_F"]) == (1, 1 / 1000, 0)
+
+
+def test_the_interval_covers_w_of_all_items():
+    """1,000 draws of 150 items from raters whose Spearman correlation is known (Pearson 1907)."""
+    rng = np.random.default_rng(8)
+    m, n, r, inside = 4, 150, 0.5, 0
+    truth = (1 + (m - 1) * 6 / np.pi * np.arcsin(r / 2)) / m
+    for _ in range(1000):
+        x = np.sqrt(r) * rng.normal(size=n) + np.sqrt(1 - r) * rng.normal(size=(m, n))
+        low, high = interval(x, rng)
+        inside += low <= truth <= high
+    assert inside / 1000 == pytest.approx(0.95, abs=0.02)
+
+
+def test_pairs_are_scipys_correlations():
+    x = scores(4, 30, 9, True)
+    frame = pd.DataFrame(x, index=pd.MultiIndex.from_product([list("abcd"), ["0"]]))
+    found = spearman(frame).set_index(["rater_a", "rater_b"])["spearman"]
+    assert len(found) == 6
+    assert found["a", "c"] == pytest.approx(stats.spearmanr(x[0], x[2]).statistic, rel=1e-10)
+    assert found.mean() == pytest.approx(mean_spearman(x), rel=1e-10)
+
+
+def test_confusion_is_the_share_of_a_class_taken_for_another():
+    label, predicted = np.array([0, 0, 0, 0, 1, 1, 2]), np.array([0, 1, 1, 2, 1, 0, 2])
+    assert confusion(label, predicted) == pytest.approx([0.5, 0.25, 0.5, 0, 0, 0])
+    assert confusion(label, np.full(7, 9)) == pytest.approx(np.zeros(6))
+
+
 # On a sweep -----------------------------------------------------------------------------------------------------------
 
 
@@ -120,12 +190,13 @@ def test_raters_are_averages_over_runs_of_a_seed_then_seeds(folder):
     folder.cross(losses, 3, algorithm=["bp", "fa", "es"], optimiser=["sgd", "muon"], dataset=["digits", "mnist"])
     found = concordance(analysis.load(folder.path))
     assert list(found.table.columns) == [
-        *["dataset", "raters", "n_raters", "n_items", "W", "chi2", "df", "p"],
+        *["dataset", "score", "raters", "n_raters", "n_items", "W", "chi2", "df", "p"],
         *["mean_spearman", "ci_low", "ci_high", "noise_ceiling"],
+        *["floor", "F", "df1", "df2", "p_F", "p_permutation"],
     ]
     rows = found.table.set_index(["dataset", "raters"])
-    assert list(rows.index) == [(d, r) for d in ("digits", "mnist") for r in ("algorithm", "optimiser")]
-    for (dataset, raters), row in rows.iterrows():
+    assert list(rows.index) == [(d, r) for d in ("digits", "mnist") for r in ("algorithm", "optimiser", "seed")]
+    for (dataset, raters), row in rows.drop(index="seed", level=1).iterrows():
         levels = ["bp", "fa", "es"] if raters == "algorithm" else ["sgd", "muon"]
         others = ["sgd", "muon"] if raters == "algorithm" else ["bp", "fa", "es"]
         other = "optimiser" if raters == "algorithm" else "algorithm"
@@ -146,6 +217,25 @@ def test_raters_are_averages_over_runs_of_a_seed_then_seeds(folder):
         reliability = np.mean([3 * r / (1 + 2 * r) for r in rho])
         assert row["noise_ceiling"] == pytest.approx((1 + (m - 1) * reliability) / m, rel=1e-9)
     assert found.notes == []
+
+
+def test_confusion_of_a_sweep(folder):
+    """Algorithms that confuse the same classes agree on confusion, though not on samples."""
+    rng = np.random.default_rng(0)
+    label = np.arange(300) % 3
+    for algorithm, seed in [(a, s) for a in ("bp", "fa") for s in range(3)]:
+        taken = np.where(rng.random(300) < 0.4 * (label == 0), 1, label)
+        folder.add(
+            {"test/loss": 1.0}, loss=rng.random(300), label=label, predicted=taken, algorithm=algorithm, seed=seed
+        )
+    found = concordance(analysis.load(folder.path))
+    rows = found.table.set_index(["score", "raters"])
+    assert list(rows.index) == [(s, r) for s in ("loss", "confusion") for r in ("algorithm", "seed")]
+    assert rows.loc[("confusion", "algorithm"), ["n_raters", "n_items"]].tolist() == [2, 6]
+    assert rows.loc[("confusion", "algorithm"), "W"] == 1
+    assert rows.loc[("loss", "algorithm"), "W"] == pytest.approx(0.5, abs=0.1)
+    assert list(found.pairs.columns) == PAIRS == ["dataset", "score", "raters", "rater_a", "rater_b", "spearman"]
+    assert len(found.pairs) == 2 * (1 + 3)
 
 
 def test_means_are_over_the_runs_there_are(folder):

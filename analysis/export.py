@@ -1,0 +1,66 @@
+"""A table as a file: CSV and Parquet to compute with, LaTeX (booktabs) and Markdown to put into a text.
+
+What is for reading has three significant digits, and names escaped, so that no metric or option can break the page.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+FORMATS = {"csv": "csv", "parquet": "parquet", "latex": "tex", "markdown": "md"}  # name → suffix
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+SYMBOLS = {"η": r"$\eta$", "ω": r"$\omega$", "²": r"$^2$", "ρ": r"$\rho$", "×": r"$\times$", "–": "--"}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return "–" if np.isnan(value) else f"{value:.3g}"
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", str(value))
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(c) or SYMBOLS.get(c) or (f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>|~&])", r"\\\1", text)
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A `tabular` with the rules of booktabs: names to the left, numbers to the right."""
+    kinds = "".join("r" if pd.api.types.is_numeric_dtype(table[column]) else "l" for column in table)
+    rows = [" & ".join(_latex(_cell(value)) for value in row) + r" \\" for row in table.itertuples(index=False)]
+    head = " & ".join(_latex(str(column)) for column in table) + r" \\"
+    lines = [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in GitHub's Markdown."""
+    rule = ["--:" if pd.api.types.is_numeric_dtype(table[column]) else ":--" for column in table]
+    rows = [[_markdown(str(column)) for column in table], rule]
+    rows += [[_markdown(_cell(value)) for value in row] for row in table.itertuples(index=False)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def as_bytes(table: pd.DataFrame, form: str) -> bytes:
+    """`table` in one of FORMATS."""
+    if form == "parquet":
+        buffer = io.BytesIO()
+        words = table.copy()
+        for column in (name for name in map(str, table) if _mixed(table[name])):
+            words[column] = table[column].map(str, na_action="ignore")
+        words.to_parquet(buffer, index=False)
+        return buffer.getvalue()
+    texts = {"latex": latex, "markdown": markdown, "csv": lambda t: t.to_csv(index=False, lineterminator="\n")}
+    return texts[form](table).encode()
+
+
+def _mixed(column: pd.Series) -> bool:
+    """Whether a column holds levels of several kinds (numbers and names), which Parquet has no type for."""
+    return column.dtype == object and len(set(column.dropna().map(type))) > 1

@@ -1,0 +1,81 @@
+"""Sweeps that cannot bear all that is asked of them: every table is written, and what cannot be said is said so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import Folder
+
+from analysis.__main__ import main
+from analysis.tables import NAMES
+
+RNG = np.random.default_rng(0)
+
+
+def drawn(*metrics: str) -> dict:
+    return {"metrics": {metric: float(RNG.normal()) for metric in metrics}, "loss": RNG.normal(size=20)}
+
+
+def all_diverged(folder: Folder) -> None:
+    for algorithm in ("bp", "fa"):
+        for seed in range(3):
+            folder.add(
+                {"test/accuracy": None, "weights/a/x": float(seed)},
+                None,
+                status="diverged",
+                algorithm=algorithm,
+                seed=seed,
+            )
+
+
+def one_seed(folder: Folder) -> None:
+    folder.cross(
+        lambda **_: drawn("test/accuracy", "weights/a/x"), 1, algorithm=["bp", "fa", "es"], optimiser=["sgd", "muon"]
+    )
+
+
+def constant(folder: Folder) -> None:
+    for algorithm in ("bp", "fa", "es"):
+        for seed in range(3):
+            metrics = {"test/accuracy": 0.5, "weights/a/x": float(ord(algorithm[0]))}
+            folder.add(metrics, np.ones(20), algorithm=algorithm, seed=seed)
+
+
+def one_level_has_a_value(folder: Folder) -> None:
+    for algorithm in ("bp", "fa", "es"):
+        for seed in range(3):
+            own = ["weights/a/x"] if algorithm == "bp" else []
+            folder.add(**drawn("test/accuracy", *own), algorithm=algorithm, seed=seed)
+
+
+def aliased(folder: Folder) -> None:
+    for algorithm, rate in (("bp", 0.1), ("fa", 0.2)):
+        for seed in range(3):
+            folder.add(**drawn("test/accuracy"), keys={"optimiser.lr": rate}, algorithm=algorithm, seed=seed)
+
+
+def a_level_that_is_no_number(folder: Folder) -> None:
+    for width in (1, 2, 3, None):
+        for seed in range(3):
+            folder.add(**drawn("test/accuracy"), keys={"architecture.width": width}, seed=seed)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("make", "status", "said"),
+    [
+        (all_diverged, 3, "Not tested, no finite value in any finished run: test/accuracy, weights/a/x"),
+        (one_seed, 0, "one seed: how much a result varies from seed to seed is not known"),
+        (constant, 3, "Not tested, does not vary within cells: nothing to test against: weights/a/x"),
+        (one_level_has_a_value, 0, "Not tested, no factor varies among the runs that have it: weights/a/x"),
+        (aliased, 0, "optimiser.lr is aliased: algorithm tells its value"),
+        (a_level_that_is_no_number, 0, "Factors: architecture.width (1, 2, 3, null); 3 seeds"),
+    ],
+)
+def test_it_is_said(folder, capsys, monkeypatch, make, status, said):
+    monkeypatch.setenv("COLUMNS", "200")
+    make(folder)
+    assert main([str(folder.path), "--format", "csv", "parquet", "latex", "markdown"]) == status
+    assert said in capsys.readouterr().out
+    for name in NAMES:
+        assert (folder.path / "report" / f"{name}.csv").stat().st_size > 10
