@@ -65,7 +65,7 @@ def page() -> str:
     parts += rows(own, "", typing.get_type_hints(Config, include_extras=True), said, "")
     hints = typing.get_type_hints(Training, include_extras=True)
     parts += rows(top["training"], "training.", hints, said, "training.")
-    for group in (*GROUPS, "metrics", "hydra/launcher", "hydra/sweeper"):
+    for group in (*GROUPS, "metrics", "tracker", "hydra/launcher", "hydra/sweeper"):
         parts.append(f"\n## {group}")
         for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
             option, keys = path.stem, yaml.safe_load(path.read_text())

@@ -47,10 +47,12 @@ COMMAND = re.compile(r"^(?:\$ )?creditlab (?!-status)(.+)$", re.M)
 
 
 def one_run(words: list[str]) -> list[str]:
-    """The overrides of the first run of a sweep: `a,b` → a, `range(3,9)` → 3."""
+    """The overrides of the first run of a sweep: `a,b` → a, `range(3,9)` → 3, `interval(1,2)` → 1."""
     found = []
     for word in (w for w in words if "=" in w and not w.startswith(("--", "hydra", "sweep="))):
         key, _, value = word.partition("=")
+        if interval := re.search(r"interval\(([^,]+)", value):
+            value = interval[1]
         if value.startswith("range("):
             value = value[6:-1].split(",")[0] if "," in value else "0"
         found.append(f"{key}={value if value.startswith('[') else value.split(',')[0]}")

@@ -268,8 +268,9 @@ def check(config: Mapping) -> dict:
     trajectory = checked["metrics"]["trajectory"]
     checked["metrics"]["trajectory"] = _check_section("metrics.trajectory", trajectory, Trajectory)
     checked["metrics"]["instruments"] = _check_instruments(checked["metrics"]["instruments"])
+    checked["tracker"] = _check_target("tracker", config.pop("tracker", None), 0, "the tracker")
     rest = _annotations(Config)
-    known = dict.fromkeys([*rest, *GROUPS, "training", "metrics"], Any) | rest
+    known = dict.fromkeys([*rest, *GROUPS, "training", "metrics", "tracker"], Any) | rest
     checked |= _check_keys("", config, known, [*rest], "a run")
     cores = os.cpu_count() or 1
     if checked["threads"] > cores:

@@ -37,6 +37,7 @@ EXCLUDED = (
     "retry",
     "sweep",
     "threads",
+    "tracker",
     "training.checkpoint_seconds",
 )
 Status = Literal["complete", "diverged", "failed", "unfinished", "corrupt"]
@@ -75,11 +76,12 @@ def flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:
 
 def identifying(config: Mapping) -> dict[str, Any]:
     """The flat config without the keys that cannot change the result."""
-    return {key: value for key, value in flatten(config).items() if _identifies(key)}
+    return {key: value for key, value in flatten(config).items() if identifies(key)}
 
 
 @cache
-def _identifies(key: str) -> bool:
+def identifies(key: str) -> bool:
+    """Whether a key of the config can change the result."""
     return not any(key == other or key.startswith(f"{other}.") for other in EXCLUDED)
 
 
@@ -258,19 +260,23 @@ class Run:
             return dict(file)
 
     def history(self) -> list[dict]:
-        """The lines so far. One torn last line is dropped (the run was killed as it wrote); any other is an error."""
-        path = self.folder / "history.jsonl"
-        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-        torn = lines.pop()  # empty when the last line is whole
-        rows = []
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                row["metrics"] = {k: math.nan if v is None else v for k, v in row["metrics"].items()}
-            except (ValueError, KeyError, TypeError) as error:
-                raise RecordError(f"{path}, line {number} of {len(lines) + bool(torn)}: {error}") from None
-            rows.append(row)
-        return rows
+        """The lines so far; see `read_history`."""
+        return read_history(self.folder / "history.jsonl")
+
+
+def read_history(path: Path) -> list[dict]:
+    """The lines of a history. One torn last line is dropped (the run was killed as it wrote); any other is an error."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    torn = lines.pop()  # empty when the last line is whole
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            row["metrics"] = {k: math.nan if v is None else v for k, v in row["metrics"].items()}
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordError(f"{path}, line {number} of {len(lines) + bool(torn)}: {error}") from None
+        rows.append(row)
+    return rows
 
 
 def _load(path: Path) -> dict:

@@ -34,6 +34,7 @@ from creditlab.lock import Lock, Lost, hold
 from creditlab.metrics.instruments import Instruments
 from creditlab.optimisers.noise import add_update_noise
 from creditlab.optimisers.schedule import factor, set_lr
+from creditlab.trackers.base import Tracker, Tracking
 
 CHUNK = 1000  # test samples evaluated at once
 SAMPLING = {"root", "download", "limit", "test_limit", "validation", "crop", "flip"}  # no matter to what an input is
@@ -61,6 +62,7 @@ class Parts:
     algorithm: Algorithm
     optimiser: torch.optim.Optimizer
     instruments: Instruments
+    tracker: Tracker
     device: torch.device
     bfloat16: bool
     steps: int
@@ -127,8 +129,10 @@ def assemble(config: Mapping[str, Any]) -> Parts:
             steps_per_epoch=per_epoch,
             surrogate=_surrogate(config) if config["metrics"]["surrogate"] else None,
         )
+    with _blame("tracker"):
+        tracker = _made(partial(config["tracker"])(), Tracker)
     bfloat16 = config["precision"] == "bfloat16"
-    return Parts(dataset, network, algorithm, optimiser, instruments, device, bfloat16, steps, per_epoch)
+    return Parts(dataset, network, algorithm, optimiser, instruments, tracker, device, bfloat16, steps, per_epoch)
 
 
 def _made(part: T, kind: type[T]) -> T:
@@ -152,7 +156,7 @@ def _surrogate(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     if differ:
         shown = "; ".join(f"dataset.{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in differ)
         raise ConfigError(f"{said}: its inputs are others ({shown}). Name a run on the same data.")
-    alike = {"device": config["device"], "precision": config["precision"], "threads": config["threads"]}
+    alike = {key: config[key] for key in ("device", "precision", "threads", "tracker")}
     blind = {**run.config["metrics"], "instruments": {}, "surrogate": None}
     parts = assemble({**run.config, **alike, "dataset": mine, "metrics": blind})
     final = {k.removeprefix("final/"): w for k, w in load_file(path).items() if k.startswith("final/")}
@@ -202,6 +206,7 @@ class Moment:
     loss_count: int = 0
     seconds: float = 0.0
     history_size: int = 0
+    tracked: str = ""  # the mirror to go on with
     first: dict[str, float] = field(default_factory=dict)  # metrics at initialisation
 
 
@@ -214,7 +219,7 @@ def train(config: Mapping[str, Any], folder: Path, report: Report, hydra: Mappin
     """
     if (run := records.open_run(folder, config)).finished:
         return run
-    with hold(folder) as lock:
+    with hold(folder) as lock, Tracking() as tracking:
         if (run := records.find_run(folder, config)).finished:  # by another process, just now
             return run
         for key in ("device", "threads"):
@@ -224,7 +229,7 @@ def train(config: Mapping[str, Any], folder: Path, report: Report, hydra: Mappin
         records.begin(folder, config, hydra)
         moment = Moment()
         try:
-            _train(config, folder, report, moment, lock)
+            _train(config, folder, report, moment, lock, tracking)
         except Lost:
             raise
         except Exception as error:
@@ -239,7 +244,9 @@ def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _train(config: Mapping[str, Any], folder: Path, report: Report, moment: Moment, lock: Lock) -> None:
+def _train(
+    config: Mapping[str, Any], folder: Path, report: Report, moment: Moment, lock: Lock, tracking: Tracking
+) -> None:
     torch.set_num_threads(config["threads"])
     began = time.perf_counter()
     seed, training = config["seed"], config["training"]
@@ -266,14 +273,16 @@ def _train(config: Mapping[str, Any], folder: Path, report: Report, moment: Mome
         except SPOILT as error:
             _say(f"{checkpoint} cannot be used ({error}): the run starts over.")
             checkpoint.unlink()
-            return _train(config, folder, report, moment, lock)
+            return _train(config, folder, report, moment, lock, tracking)
     history = records.History(folder / "history.jsonl", moment.history_size)
+    tracking.open(parts.tracker, folder, config, moment.tracked, records.read_history(folder / "history.jsonl"))
     if not moment.first:
         moment.first = evaluate(parts)[0]
         with _blame("metrics"):
             moment.first |= instruments.measure(0, end=False)
         lock.check()
         history.append(0, 0.0, moment.first)
+        tracking.record(0, 0.0, moment.first)
     began, saved = began - moment.seconds, time.perf_counter()
 
     status = "running"
@@ -312,11 +321,13 @@ def _train(config: Mapping[str, Any], folder: Path, report: Report, moment: Mome
                 moment.first |= {k: v for k, v in found.items() if k.startswith("signals/")}
             lock.check()
             history.append(moment.step, moment.step / parts.steps_per_epoch, found)
+            tracking.record(moment.step, moment.step / parts.steps_per_epoch, found)
             report(moment.step, parts.steps, found)
         every = training["checkpoint_seconds"]
         due = every is not None and time.perf_counter() - saved > every
         if status == "running" and (due or interrupt.asked()):
             moment.seconds, moment.history_size = time.perf_counter() - began, history.size
+            moment.tracked = tracking.handle
             lock.check()
             history.sync()
             _save(checkpoint, parts, moment)
@@ -335,7 +346,9 @@ def _train(config: Mapping[str, Any], folder: Path, report: Report, moment: Mome
     metrics = found | {f"{name}@init": value for name, value in moment.first.items()}
     seconds = {"seconds": time.perf_counter() - began, "seconds_metrics": instruments.seconds}
     lock.check()
-    records.finish(folder, config, status, moment.step, metrics, seconds | {"absent": instruments.absent})
+    tracking.close(status, metrics | seconds | {"steps": moment.step})
+    absent = instruments.absent | ({"tracker": tracking.failure} if tracking.failure else {})
+    records.finish(folder, config, status, moment.step, metrics, seconds | {"absent": absent})
 
 
 def _status(found: Mapping[str, float], last: bool, target: float | None) -> str:

@@ -42,6 +42,14 @@ def queued() -> list[str]:
     return slurm("squeue", "-h", "-r", "-o", "%i").split()
 
 
+def drained() -> bool:
+    """Whether the queue is empty, and not only while a job that is queued again shows in no state."""
+    if queued():
+        return False
+    time.sleep(3)
+    return not queued()
+
+
 def daemon(name: str) -> int:
     """The process that up.sh started under this name last."""
     lines = Path("/run/creditlab-cluster/started").read_text().splitlines()
@@ -61,7 +69,7 @@ def nodes(cluster):
     def mend():
         if queued():
             subprocess.run(["scancel", "-u", "root"], check=True, timeout=60)
-            until(lambda: not queued(), 60)
+            until(drained, 60)
         for name in ("slurmctld", "node1", "node2", "node3"):
             start = "start_slurmctld" if name == "slurmctld" else f"start_node {name}"
             shell(f"running {name} || {start}")

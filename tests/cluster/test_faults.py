@@ -7,7 +7,7 @@ import signal
 import time
 
 from creditlab import records
-from tests.cluster.conftest import LAST, SLURM, SWEEP, Place, daemon, queued, shell, slurm, until
+from tests.cluster.conftest import LAST, SLURM, SWEEP, Place, daemon, drained, shell, slurm, until
 from tests.sweep.conftest import call
 
 
@@ -32,7 +32,7 @@ def test_the_command_returns_and_does_not_submit_twice(place, undisturbed):
     assert time.monotonic() - began < 60
     again = place.give()
     assert "0 runs to do, 4 under way elsewhere" in again.err
-    until(lambda: not queued())
+    until(drained)
     assert place.content() == undisturbed
 
 
@@ -49,7 +49,7 @@ def test_cancel(place, undisturbed):
     place.under_way()
     answer = call(place.folder, "multirun/s", module="creditlab.sweep.cancel")
     assert (answer.code, answer.out) == (0, "2 tasks cancelled\n")
-    until(lambda: not queued())
+    until(drained)
     left = [run for run in place.runs().values() if not run.finished]
     assert {run.status for run in left} == {"unfinished"}
     assert any((run.folder / "checkpoint.pt").exists() for run in left)
@@ -60,12 +60,22 @@ def test_a_worker_killed(place, undisturbed):
     place.submit()
     place.under_way()
     os.kill(until(lambda: holder_pids(place))[0], signal.SIGKILL)
-    until(lambda: not queued())
+    until(drained)
     statuses = sorted(run.status for run in place.runs().values())
     assert statuses == ["complete"] * 3 + ["failed"]
-    states = slurm("sacct", "-n", "-X", "-j", job_of(place), "-o", "State").split()
+    states = until(lambda: ended_states(place), 60)  # the database lags behind
     assert sorted(states) == ["COMPLETED", "FAILED"]  # sacct tells the truth
     assert place.finish() == undisturbed
+
+
+def ended_states(place):
+    """The states that sacct tells of the tasks, once it tells of none that it goes on."""
+    states = slurm("sacct", "-n", "-X", "-j", job_of(place), "-o", "State").split()
+    return states if not {"RUNNING", "PENDING", "COMPLETING"} & set(states) else []
+
+
+def logs_of(place):
+    return "".join(log.read_text() for log in (place.sweep / "slurm" / "1").glob("*_log.out"))
 
 
 def job_of(place):
@@ -76,27 +86,25 @@ def test_the_signal_before_the_time_limit(place, undisturbed):
     place.submit()
     place.under_way()
     slurm("scancel", "--signal=USR2", job_of(place))
-    until(lambda: not queued())
+    until(drained)
     assert place.content() == undisturbed  # by itself: the tasks queued themselves again
-    logs = "".join(log.read_text() for log in (place.sweep / "slurm" / "1").glob("*_log.out"))
-    assert "stopping: runs under way write a checkpoint first" in logs
+    assert "stopping: runs under way write a checkpoint first" in logs_of(place)
 
 
 def test_a_time_limit(place):
     """The real one: SLURM signals 11 to 41 s before the end of the second minute; the runs need three."""
     keys = ["algorithm.pause=1", "seed=0,1", "training.steps=150", "training.evaluations=3", "hydra.launcher.time=2"]
     answer = place.give("hydra.launcher.wait=true", *keys, "hydra.launcher.signal_delay=10", "hydra.launcher.cpus=2")
-    assert answer.code == 0, answer.err
+    assert answer.code == 0, answer.err + logs_of(place)
     assert {run.status for run in place.runs().values()} == {"complete"}
-    (log,) = (place.sweep / "slurm" / "1").glob("*_log.out")
-    assert log.read_text().count("2 runs to do") == 2
+    assert logs_of(place).count("2 runs to do") == 2
 
 
 def test_requeued(place, undisturbed):
     place.submit()
     place.under_way()
     slurm("scontrol", "requeue", job_of(place))
-    until(lambda: not queued())
+    until(drained)
     assert place.content() == undisturbed
 
 
@@ -105,7 +113,7 @@ def test_a_node_set_down(place, undisturbed):
     place.under_way()
     for state in ("down", "drain"):  # down alone would end at once: the node's slurmd lives
         slurm("scontrol", "update", "nodename=node1", f"state={state}", "reason=test")
-    until(lambda: not queued())
+    until(drained)
     slurm("scontrol", "update", "nodename=node1", "state=resume")
     assert place.finish() == undisturbed
 
@@ -123,9 +131,8 @@ def test_two_copies_of_one_task(place, undisturbed):
     os.kill(before, 0)  # the first copy lives
     slurm("scontrol", "update", f"jobid={job}", "nodelist=node2")
     until(lambda: records.read_run(first).record.get("pid") not in (before, None))
-    until(lambda: not queued())
-    logs = "".join(log.read_text() for log in (place.sweep / "slurm" / "1").glob("*_log.out"))
-    assert "was taken over by another process" in logs
+    until(drained)
+    assert "was taken over by another process" in logs_of(place)
     fast = {name.rpartition("-")[0]: value for name, value in undisturbed.items()}
     found = {name.rpartition("-")[0]: value for name, value in place.content().items()}
     assert found == {name: fast[name] for name in found}
@@ -138,7 +145,7 @@ def test_over_its_memory(place):
     answer = place.give("hydra.launcher.wait=true", *keys)
     assert answer.code == 1
     assert "2 of 2 runs failed or did not finish" in answer.err
-    assert slurm("sacct", "-n", "-X", "-j", job_of(place), "-o", "State").split()[0] in ("FAILED", "OUT_OF_MEMORY")
+    assert until(lambda: ended_states(place), 60)[0] in ("FAILED", "OUT_OF_MEMORY")
     (place.folder / "greed").unlink()
     answer = place.give("hydra.launcher.wait=true", *keys)
     assert answer.code == 0, answer.err
@@ -154,7 +161,7 @@ def test_slurmctld_restarted(place, undisturbed):
     assert answer.code == 2
     assert "SLURM does not answer" in answer.err
     shell("running slurmctld || start_slurmctld")
-    until(lambda: not queued())
+    until(drained)
     assert place.finish() == undisturbed
 
 
@@ -170,7 +177,7 @@ def test_edits_while_queued_change_nothing(place, undisturbed):
     place.submit("hydra.launcher.additional={hold: true}")
     (place.folder / "my_rules.py").write_text("raise SystemExit('edited')")
     slurm("scontrol", "release", job_of(place))
-    until(lambda: not queued())
+    until(drained)
     assert place.content() == undisturbed
 
 

@@ -11,6 +11,7 @@ from creditlab.sweep.launcher import Survey, SweepFailed
 from creditlab.sweep.queue import NoAnswer, Submission, in_queue
 
 PAUSE = 10.0  # seconds between looks, at most
+SURE = 2  # looks at which a task must be out of the queue: while SLURM queues one again it shows none for a moment
 
 
 def follow(found: Survey, submission: Submission, sweep: Path) -> None:
@@ -18,26 +19,26 @@ def follow(found: Survey, submission: Submission, sweep: Path) -> None:
     jobs = dict(submission.jobs())
     at = {run.folder.name: run for run in found.to_do}
     with Display("following", len(at), sweep) as display:
-        pause = 1.0
+        pause, gone = 1.0, 0
         while at:
             try:
-                queued = bool(in_queue().keys() & jobs.keys())
+                gone = 0 if in_queue().keys() & jobs.keys() else gone + 1
             except NoAnswer as error:  # slurmctld is being restarted, say: the runs go on
                 display.say(f"SLURM does not answer ({error}); asking again")
-                queued = True
+                gone = 0
             for name, run in list(at.items()):
                 there = records.read_run(run.folder)
-                if there.finished or (there.status == "failed" and not queued):
+                if there.finished or (there.status == "failed" and gone == SURE):
                     display.finished(run, there.status, there.problem)
                     del at[name]
-            if not queued:
+            if gone == SURE:
                 break
             try:
                 time.sleep(pause)
             except KeyboardInterrupt:
                 display.say(f"no longer followed, the jobs go on: creditlab-cancel {sweep} stops them")
                 raise
-            pause = min(1.5 * pause, PAUSE)
+            pause = min(1.5 * pause, PAUSE) if not gone else PAUSE / 2
         for job, names in jobs.items():
             for name in names:
                 if name in at:

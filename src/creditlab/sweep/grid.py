@@ -107,7 +107,7 @@ def _texts(override: Override) -> list[str]:
         return [override.get_value_element_as_str()]
     if not override.is_discrete_sweep():
         raise ConfigError(f"{override.input_line}: a grid needs its values, as in key=1,2,3 or 'key=range(3)'.")
-    if override.key_or_group in records.EXCLUDED:
+    if not records.identifies(override.key_or_group):
         raise ConfigError(f"{override.input_line}: cannot be swept, for it does not tell one run from another.")
     texts = [str(text) for text in override.sweep_string_iterator()]
     if not texts:

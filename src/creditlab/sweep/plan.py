@@ -132,7 +132,7 @@ def sweep_name(name: str | None, overrides: Sequence[str]) -> str:
         return name
     parsed = [override.partition("=")[::2] for override in overrides]
     swept = sorted({key.lstrip("+") for key, value in parsed if is_sweep(value)})
-    told = [(key.lstrip("+"), value) for key, value in parsed if key.lstrip("+") not in records.EXCLUDED]
+    told = [(key.lstrip("+"), value) for key, value in parsed if records.identifies(key.lstrip("+"))]
     fixed = sorted(f"{key}={value}" for key, value in told if not is_sweep(value))
     text = re.sub(r"[^\w.=+-]+", "-", "_".join(["-".join(swept), *fixed]).strip("_")) or "sweep"
     return text if len(text) <= 100 else f"{text[:91]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
