@@ -48,7 +48,7 @@ class Display:
         self.failures: list[tuple[Planned, str]] = []
         self.counts: Counter[str] = Counter()
         self.broken: Counter[str] = Counter()  # instruments that failed under way
-        self.shares: dict[str, float] = {}
+        self.shares: dict[str, float] = {}  # of the runs under way, what is done
         self.began = time.monotonic()
         self.remaining: float | None = None
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -64,6 +64,9 @@ class Display:
 
     def say(self, text: str) -> None:
         self.console.print(safe(text), soft_wrap=True)
+
+    def started(self, run: Planned) -> None:
+        self.progress(run, 0.0)
 
     def progress(self, run: Planned, share: float) -> None:
         self.shares[run.folder.name] = share
@@ -94,6 +97,7 @@ class Display:
     def _draw(self) -> None:
         done = self.counts.total()
         told = [self._tally()] if done else []
+        told += [f"{len(self.shares)} running"] if self.shares else []
         told += [f"{60 * done / (time.monotonic() - self.began):.1f} a minute"] if done else []
         told += [f"about {duration(self.remaining)} left"] if self.remaining is not None else []
         self.bar.update(self.task, completed=done + sum(self.shares.values()), description=", ".join(told))

@@ -96,7 +96,9 @@ class Pool:
             worker.orders.close()
             return
         self.check_there()
-        worker.start(self.queue.take())
+        run = self.queue.take()
+        self.display.started(run)
+        worker.start(run)
 
     def check_there(self) -> None:
         if not self.sweep.is_dir():
