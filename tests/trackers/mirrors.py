@@ -39,11 +39,11 @@ def tensorboard(folder: Path) -> Mirror:
     return Mirror(once(points), json.loads(text.get("summary", "{}")), text["outcome"], config)
 
 
-def mlflow(folder: Path, uri: str) -> Mirror:
+def mlflow(folder: Path, uri: str, name: str) -> Mirror:
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(folder.parent.name)
+    experiment = client.get_experiment_by_name(name)
     (run,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{folder.name}'")
     lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     names = {"epoch"}.union(*(line["metrics"] for line in lines)) & run.data.metrics.keys()

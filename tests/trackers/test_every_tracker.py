@@ -21,15 +21,20 @@ def silent(step, steps, found):
     pass
 
 
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """MLflow takes seconds to make a local store, so tests share one."""
+    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+
+
 @pytest.fixture(params=[name for name in options("tracker") if name != "none"])
-def tracker(request, tmp_path, monkeypatch):
+def tracker(request, store, tmp_path):
     """The overrides that choose it, and what reads its mirror of a run's folder."""
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    keys = {"mlflow": [f"tracker.uri={uri}"], "wandb": ["tracker.mode=offline"]}.get(request.param, [])
-    reader = getattr(mirrors, request.param)
-    read = (lambda folder: reader(folder, uri)) if request.param == "mlflow" else reader
-    return [f"tracker={request.param}", *keys], read
+    if request.param == "mlflow":
+        keys = [f"tracker.uri={store}", f"tracker.experiment={tmp_path.name}"]
+        return ["tracker=mlflow", *keys], lambda folder: mirrors.mlflow(folder, store, tmp_path.name)
+    keys = ["tracker.mode=offline"] if request.param == "wandb" else []
+    return [f"tracker={request.param}", *keys], getattr(mirrors, request.param)
 
 
 def mirrored(name):
@@ -105,6 +110,13 @@ def test_without_its_library_it_is_refused_with_the_cure(plan, tracker, monkeypa
     monkeypatch.setitem(sys.modules, LIBRARY[name], None)  # what Python has for a module that cannot be imported
     with pytest.raises(ConfigError, match=rf"needs {name}, .*pip install 'creditlab\[{name}\]'"):
         preflight([plan(*SMALL, *overrides)])
+
+
+def test_a_server_that_does_not_answer_stops_no_run_and_is_told(plan, tmp_path):
+    planned = plan(*SMALL, *KEYS, "tracker=mlflow", "tracker.uri=http://127.0.0.1:9")
+    run = train(planned.config, tmp_path / "run", silent, {})
+    assert run.status == "complete"
+    assert run.broken["tracker"].startswith("step 0: MlflowException: API request to http://127.0.0.1:9")
 
 
 class Faulty(Tracker):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from types import TracebackType
 from typing import Any
 
@@ -69,7 +70,7 @@ class Tracking:
         try:
             act()
         except Exception as error:  # whatever a library, a server or a disk may do
-            cause = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+            cause = shorten(f"{type(error).__name__}: {error}", 150, placeholder=" …")
             self.failure = f"step {self.step}: {cause}; the run went on without it"
             self.tracker = Tracker()
 

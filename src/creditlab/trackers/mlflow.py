@@ -6,6 +6,7 @@ creditlab -m tracker=mlflow sweep=s … ;  mlflow ui --backend-store-uri sqlite:
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from creditlab.records import identity
 from creditlab.trackers.base import Tracker, missing, told
 
 BATCH = 1000  # metrics that MLflow takes at once
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}  # else it waits for minutes
 OUTCOMES = {"complete": "FINISHED", "diverged": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
@@ -28,6 +30,8 @@ class MLflow(Tracker):
             from mlflow import MlflowClient
         except ImportError:
             raise missing("mlflow", "mlflow") from None
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
         self.experiment = experiment
         self.client = MlflowClient(uri)
 
