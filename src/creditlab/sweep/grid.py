@@ -19,18 +19,21 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from creditlab import records
-from creditlab.config import ConfigError
+from creditlab.config import ConfigError, nearest
 from creditlab.sweep import beyond
 
 
 class GridSweeper(BasicSweeper):
-    """`params`: overrides to sweep beside those of the command line, as in Hydra's own sweeper. `max_runs`: more are
-    not taken to be meant. The other keys are those of `beyond`.
+    """`params`: overrides to sweep beside those of the command line, as in Hydra's own sweeper; `budgets[budget]` stand
+    in for some of them (null takes one away). `max_runs`: more are not taken to be meant. The other keys are those of
+    `beyond`.
     """
 
     def __init__(
         self,
         params: dict[str, str] | None,
+        budget: str,
+        budgets: dict[str, dict[str, str]],
         max_runs: int,
         zip: list[list[str]],
         pairs: list[dict],
@@ -38,7 +41,8 @@ class GridSweeper(BasicSweeper):
         include: list[dict],
     ) -> None:
         super().__init__(max_batch_size=None, params=params)
-        self.max_runs = max_runs
+        self.max_runs, self.budget = max_runs, budget
+        self.budgets = {"full": {}, **budgets}
         plain: Any = OmegaConf.to_container(OmegaConf.create([zip, pairs, exclude, include]))
         self.zip, self.pairs, self.exclude, self.include = plain
 
@@ -51,7 +55,11 @@ class GridSweeper(BasicSweeper):
                 told = "lists" if kind is list else "mappings"
                 raise ConfigError(f"hydra.sweeper.{name}={entries}: must be a list of {told}.")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        swept = [f"{key}={value}" for key, value in (self.params or {}).items()]
+        if self.budget not in self.budgets:
+            known = f"{', '.join(self.budgets)}{nearest(self.budget, self.budgets)}"
+            raise ConfigError(f"hydra.sweeper.budget={self.budget}: there is no such budget here. There are {known}")
+        params = {**(self.params or {}), **self.budgets[self.budget]}
+        swept = [f"{key}={value}" for key, value in params.items() if value is not None]
         overrides = parser.parse_overrides([*swept, *arguments])
         deleted = [o.input_line or "" for o in overrides if o.is_delete()]
         valued = {o.get_key_element(): o for o in overrides if not o.is_delete()}

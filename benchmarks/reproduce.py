@@ -1,0 +1,68 @@
+"""A study, whole: its sweeps, their analysis, and a table that sets our number beside the study's for every claim.
+
+    python -m benchmarks.reproduce rank_collapse --budget small --root DATA [--only depth freon]
+
+For each file of conf/experiment/<study>/ it gives the command
+
+    creditlab -m +experiment=<study>/<name> hydra.sweeper.budget=<budget> sweep=<study>/<name>-<budget> …
+
+(files that only look at another one's runs share them), then `python -m analysis` for the sweep and, at last,
+`python -m analysis.reproduction`. Budgets: full (the study's size, where it is known), small (some hours on two cores)
+and smoke (minutes, on digits: it shows that all runs). Given again it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from benchmarks.measure import ROOT
+
+EXPERIMENTS = ROOT / "conf" / "experiment"
+
+
+def sweep_of(path: Path) -> str:
+    """The experiment whose runs `path` looks at: its own, or the one of its study that it builds on."""
+    content = yaml.safe_load(path.read_text())
+    base = [str(entry) for entry in content.get("defaults", []) if isinstance(entry, str)]
+    of_study = [Path(entry) for entry in base if Path(entry).parent.name == path.parent.name]
+    return sweep_of(path.with_name(f"{of_study[0].name}.yaml")) if of_study else path.stem
+
+
+def give(*words: str) -> int:
+    print(f"\n$ {shlex.join(words)}", flush=True)
+    return subprocess.run([sys.executable, "-m", *words]).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    studies = sorted(p.name for p in EXPERIMENTS.iterdir() if (p / "shared").is_dir())
+    parser.add_argument("study", choices=studies)
+    parser.add_argument("--budget", choices=["smoke", "small", "full"], default="smoke")
+    parser.add_argument("--root", help="folder of the image data sets, in torchvision's layout")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the study's experiments")
+    chosen = parser.parse_args()
+    paths = sorted((EXPERIMENTS / chosen.study).glob("*.yaml"))
+    if unknown := sorted(set(chosen.only or ()) - {path.stem for path in paths}):
+        parser.error(f"{chosen.study} has no experiment {unknown[0]!r}. It has {', '.join(p.stem for p in paths)}.")
+    asked = [path for path in paths if not chosen.only or path.stem in chosen.only]
+    failed = []
+    for name in dict.fromkeys(sweep_of(path) for path in asked):
+        sweep = f"{chosen.study}/{name}-{chosen.budget}"
+        keys = [f"+experiment={chosen.study}/{name}", f"hydra.sweeper.budget={chosen.budget}", f"sweep={sweep}"]
+        keys += [f"dataset.root={chosen.root}"] if chosen.root and chosen.budget != "smoke" else []
+        if give("creditlab", "-m", *keys) or give("analysis", f"multirun/{sweep}") not in (0, 3):
+            failed.append(name)
+    give("analysis.reproduction", chosen.study, f"multirun/{chosen.study}", "--budget", chosen.budget)
+    if failed:
+        print(f"did not succeed: {', '.join(failed)}; given again, this goes on where it was", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
