@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 
 from creditlab import records
 from creditlab.config import ConfigError
+from creditlab.keys import PositiveInt
 from creditlab.sweep import beyond
 
 
@@ -30,8 +31,8 @@ class GridSweeper(BasicSweeper):
 
     def __init__(
         self,
-        params: dict[str, str] | None,
-        max_runs: int,
+        params: dict[str, Any] | None,
+        max_runs: PositiveInt,
         zip: list[list[str]],
         pairs: list[dict],
         exclude: list[dict],
@@ -45,11 +46,6 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         assert self.launcher is not None
         assert self.hydra_context is not None
-        for name, kind in {"zip": list, "pairs": dict, "exclude": dict, "include": dict}.items():
-            entries = getattr(self, name)
-            if not isinstance(entries, list) or not all(isinstance(entry, kind) for entry in entries):
-                told = "lists" if kind is list else "mappings"
-                raise ConfigError(f"hydra.sweeper.{name}={entries}: must be a list of {told}.")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         swept = [f"{key}={value}" for key, value in (self.params or {}).items()]
         overrides = parser.parse_overrides([*swept, *arguments])
