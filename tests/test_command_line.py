@@ -81,6 +81,14 @@ def refused(tmp_path, monkeypatch, capsys):
         (["+algorithm=fa"], "algorithm: an option is chosen already. Write algorithm=… without a plus"),
         (["hydra/launcher=pol"], "hydra/launcher=pol: there is no such option, did you mean pool?"),
         (["-m", "hydra.launcher=pool"], "hydra.launcher=pool: an option is chosen with a slash, hydra/launcher=…"),
+        (["-m", "hydra.launcher.devices=cpu"], "hydra.launcher.devices='cpu': must be a list, each text or null."),
+        (["-m", "hydra.launcher.device=[cpu]"], "there is no such key, did you mean hydra.launcher.devices?"),
+        (["-m", "hydra.launcher.devices=[cpu,cuda:99]"], "device=cuda:99: not on this machine"),
+        (["-m", "hydra.launcher.mem=4G"], "the option chosen has no such key; hydra/launcher=slurm has it."),
+        (["-m", "hydra.sweeper.max_runs=many"], "hydra.sweeper.max_runs='many': must be a whole number at least 1."),
+        (["-m", "hydra.sweeper.params=3"], "hydra.sweeper.params=3: must be a mapping or null."),
+        (["batch_size=64"], "batch_size: there is no such key, did you mean training.batch_size?"),
+        (["epochs=3"], "did you mean training.epochs or metrics.epochs?"),
         (["demo"], "cannot read the override 'demo'. Give key=value"),
         (["=1"], "=1: which key?"),
         (["seed=0,1"], "seed=0,1: stands for several runs, which need -m"),
@@ -181,8 +189,9 @@ def test_training_imports_nothing_of_the_analysis(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_a_single_run_prints_where_its_record_is(tmp_path):
-    keys = ["training.steps=5", "training.evaluations=1", "device=cpu"]
+@pytest.mark.parametrize(("keys", "folder"), [([], "single"), (["sweep=mine"], "mine")])
+def test_a_single_run_prints_where_its_record_is(tmp_path, keys, folder):
+    keys = [*keys, "training.steps=5", "training.evaluations=1", "device=cpu"]
     environment = {**os.environ, "HYDRA_FULL_ERROR": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "creditlab", *keys],
@@ -193,5 +202,5 @@ def test_a_single_run_prints_where_its_record_is(tmp_path):
         env=environment,
     )
     assert done.returncode == 0, done.stderr
-    assert "complete: multirun/single/bp-adamw-digits-mlp-s0-" in done.stdout
+    assert f"complete: multirun/{folder}/bp-adamw-digits-mlp-s0-" in done.stdout
     assert "test/accuracy" in done.stdout

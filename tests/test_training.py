@@ -247,6 +247,11 @@ def test_stopping_at_an_accuracy(plan):
     assert "weights/fc1/stable_rank" in done.metrics  # instruments look at the end, wherever it is
 
 
+def test_more_evaluations_than_steps_are_one_a_step(plan):
+    done = run(plan, "training.steps=7", f"training.evaluations={10**15}", "metrics=none")
+    assert [row["step"] for row in done.history()] == list(range(8))
+
+
 def test_epochs_and_schedule(plan):
     done = run(plan, "dataset.limit=200", "training.epochs=2.5", "training.batch_size=50")
     assert done.summary["steps"] == 10  # 200 samples make 4 steps

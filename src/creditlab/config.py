@@ -308,6 +308,12 @@ def _check_objective(objective: str, config: Mapping) -> None:
     )
 
 
+def check_plugin(path: str, node: Mapping, choice: str) -> dict:
+    """The keys of a launcher or sweeper of ours, checked as those of a run are; another's are its own affair."""
+    ours = str(node.get("_target_")).startswith("hydra_plugins.creditlab_plugins.")
+    return _check_target(path, node, 0, choice) if ours else dict(node)
+
+
 def function(node: Mapping) -> Callable[..., Any]:
     """The class or function at `node["_target_"]`. Raises ConfigError where its module cannot be imported."""
     module, _, name = node["_target_"].rpartition(".")

@@ -384,6 +384,8 @@ def read_sweep(sweep: Path) -> list[Run]:
         inside = sorted(p.name for p in sweep.iterdir())[:5]
         below = [p.name for p in sweep.iterdir() if p.is_dir() and any(p.glob("*/run.json"))]
         hint = f" Did you mean {sweep / below[0]}?" if below else ""
+        if read_run(sweep).record:
+            hint = f" It is the folder of a run: give that of its sweep, {sweep.absolute().parent}."
         raise RecordError(f"{sweep} holds no run (it holds {', '.join(inside) or 'nothing'}).{hint}")
     return runs
 

@@ -90,7 +90,7 @@ def _blame(what: str) -> Iterator[None]:
 def assemble(config: Mapping[str, Any]) -> Parts:
     """Build every part of the run, which shows whether they fit together. Raises ConfigError where they do not."""
     choices, training, seed = config["choices"], config["training"], config["seed"]
-    device = _device(config["device"])
+    device = find_device(config["device"])
     dtype = torch.float64 if config["precision"] == "float64" else torch.float32
     with _blame(f"dataset={choices['dataset']}"):
         dataset = _made(partial(config["dataset"])(), Dataset)
@@ -165,7 +165,8 @@ def _surrogate(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     return lambda x: parts.algorithm.predict(parts.network, x)
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """`device` of a config. Raises ConfigError where this machine has none of that name."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
@@ -255,7 +256,7 @@ def _train(
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     initial = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     instruments, target = parts.instruments, training["stop_at_accuracy"]
-    count = training["evaluations"]
+    count = min(training["evaluations"], parts.steps)
     evaluations = {round(parts.steps * i / count) for i in range(1, count + 1)}
     may_end = {parts.steps} if target is None else evaluations
 

@@ -1,15 +1,17 @@
 """Hydra takes plugins from this namespace package only; creditlab's own live in `creditlab.sweep`."""
 
-from creditlab.sweep import grid, pool, slurm
+from creditlab.sweep.grid import GridSweeper as Grid
+from creditlab.sweep.pool import PoolLauncher as Pool
+from creditlab.sweep.slurm import SlurmLauncher as Slurm
 
 
-class GridSweeper(grid.GridSweeper):
+class GridSweeper(Grid):
     pass
 
 
-class PoolLauncher(pool.PoolLauncher):
+class PoolLauncher(Pool):
     pass
 
 
-class SlurmLauncher(slurm.SlurmLauncher):
+class SlurmLauncher(Slurm):
     pass

@@ -247,6 +247,11 @@ def test_parent_of_a_sweep(sweep, capsys):
     assert f"Did you mean {sweep.path}?" in message(capsys, sweep.path.parent)
 
 
+def test_folder_of_a_run(sweep, capsys):
+    run = next(path.parent for path in sweep.path.glob("*/run.json"))
+    assert f"It is the folder of a run: give that of its sweep, {sweep.path.absolute()}." in message(capsys, run)
+
+
 def test_all_runs_failed(folder, capsys):
     for algorithm in ("bp", "fa"):
         folder.add(status="failed", algorithm=algorithm)

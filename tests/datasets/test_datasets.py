@@ -131,6 +131,11 @@ def test_validation_that_leaves_nothing(build: Build) -> None:
         build(validation=0.99999)
 
 
+def test_validation_that_comes_to_nothing(build: Build) -> None:
+    with pytest.raises(ValueError, match=r"validation=1e-09 holds out none of \d+ samples: raise it, or give 0"):
+        build(validation=1e-9)
+
+
 @having("limit")
 def test_limit_keeps_nested_subsets(build: Build, keys: dict) -> None:
     few, more, whole = build(limit=5), build(limit=20), build()

@@ -112,7 +112,7 @@ def runs_all(folder):
         (["optimiser.lr=range(0)"], "optimiser.lr=range(0): stands for no value at all, so there is no run"),
         (["optimiser.lr=range(10000000)"], "20,000,000 runs asked for (2 of seed × 10,000,000 of optimiser.lr), more"),
         (["optimiser.lr=0.1,0.2", "hydra.sweeper.max_runs=3"], "If they are meant: hydra.sweeper.max_runs=4"),
-        (["hydra.sweeper.exclude=3"], "hydra.sweeper.exclude=3: must be a list of mappings"),
+        (["hydra.sweeper.exclude=3"], "hydra.sweeper.exclude=3: must be a list, each a mapping"),
         (["hydra.sweeper.exclude=[{seed:0},{seed:1}]"], "hydra.sweeper.exclude leaves no run"),
         (["hydra.launcher.workers=0"], "hydra.launcher.workers=0: must be a whole number at least 1"),
     ],
@@ -135,7 +135,7 @@ def test_a_sweeps_folder_is_named_after_what_is_swept_and_set():
         None, ["+training.steps=2", "++threads=2", "+seed=1,2", "++dataset.root=x", "algorithm=bp,fa"]
     )
     assert sweep_name("mine", ["seed=0,1"]) == "mine"
-    assert sweep_name(None, []) == "sweep"
+    assert sweep_name(None, []) == "single"
     assert (
         sweep_name(None, ["+experiment=a/b", "architecture.widths=[8,8],[4]"]) == "architecture.widths_experiment=a-b"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from creditlab import records
-from creditlab.config import ConfigError
+from creditlab.config import ConfigError, check_plugin
 from creditlab.sweep import queue, snapshot
 from creditlab.sweep.expect import Expectation
 from creditlab.sweep.launcher import Survey
@@ -38,16 +38,30 @@ def test_time_limits_are_read_as_sbatch_reads_them(limit, expected):
         ({"time": "soon"}, "hydra.launcher.time=soon: must be minutes"),
         ({"time": 2}, "hydra.launcher.time=2: too short.*give 3 minutes"),
         ({"time": 5, "signal_delay": 300}, "give 7 minutes"),
-        ({"cpus": 0}, "hydra.launcher.cpus=0: must be a whole number at least 1"),
-        ({"runs_per_task": 0.5}, "hydra.launcher.runs_per_task=0.5"),
-        ({"max_array_size": True}, "hydra.launcher.max_array_size=True"),
-        ({"fill": 0}, "hydra.launcher.fill=0: must be a number more than 0"),
-        ({"workers": 0}, "hydra.launcher.workers=0"),
     ],
 )
-def test_keys_that_cannot_work_are_refused(keys, message):
+def test_keys_that_cannot_work_together_are_refused(keys, message):
     with pytest.raises(ConfigError, match=message):
         launcher(**keys).check_keys()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"cpus": 0}, "hydra.launcher.cpus=0: must be a whole number at least 1"),
+        ({"runs_per_task": 0.5}, "hydra.launcher.runs_per_task=0.5: must be a whole number at least 1 or null"),
+        ({"max_array_size": True}, "hydra.launcher.max_array_size=true: must be a whole number at least 1"),
+        ({"fill": 0}, "hydra.launcher.fill=0: must be a number more than 0"),
+        ({"workers": 0}, "hydra.launcher.workers=0: must be"),
+        ({"devices": "cuda:0"}, "hydra.launcher.devices='cuda:0': must be a list"),
+        ({"nice": 5}, "hydra.launcher.nice: hydra/launcher=slurm .* has no key 'nice'"),
+    ],
+)
+def test_keys_are_checked_as_those_of_a_run_are(keys, message):
+    node = {"_target_": "hydra_plugins.creditlab_plugins.SlurmLauncher", **KEYS}
+    assert check_plugin("hydra.launcher", node, "hydra/launcher=slurm") == node
+    with pytest.raises(ConfigError, match=message):
+        check_plugin("hydra.launcher", node | keys, "hydra/launcher=slurm")
 
 
 def test_no_slurm_on_this_machine(creditlab, monkeypatch, tmp_path):

@@ -90,6 +90,10 @@ class Dataset:
             raise ValueError(
                 f"validation={validation} leaves none of {len(self.train_y)} samples to train on: lower it"
             )
+        if validation and not self._held_out:
+            raise ValueError(
+                f"validation={validation} holds out none of {len(self.train_y)} samples: raise it, or give 0 for none"
+            )
         self.crop, self.flip = crop, flip
         self.low, self.high = arrays.low, arrays.high
         standard = normalise == "standard"

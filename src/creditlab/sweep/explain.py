@@ -30,8 +30,11 @@ def explain(error: BaseException, folders: Sequence[Path]) -> str:
         if any(longer.startswith(f"{key}.") for longer in keys):
             return f"{key}: lacks a key that is given. Write {key}.KEY=VALUE for each to be told which."
         if key in keys:
-            return f"{key}: the option chosen has no such key; {' and '.join(keys[key])} have it."
-        return f"{key}: there is no such key{nearest(key, keys) or '.'} `creditlab --help` lists those of the defaults."
+            have = "has" if len(keys[key]) == 1 else "have"
+            return f"{key}: the option chosen has no such key; {' and '.join(keys[key])} {have} it."
+        full = [longer for longer in keys if longer.endswith(f".{key}")]
+        hint = f", did you mean {' or '.join(full)}?" if full else nearest(key, keys) or "."
+        return f"{key}: there is no such key{hint} `creditlab --help` lists those of the defaults."
     if twice := re.search(r"Multiple values for (\S+)\.|(\S+) appears more than once", text):
         group = twice[1] or twice[2]
         return (
@@ -49,9 +52,10 @@ def _keys(folders: Sequence[Path]) -> dict[str, list[str]]:
     """Every key as it is written on a command line, and the options (`group=option`) that have it."""
     keys: dict[str, list[str]] = {}
     for path, group in ((p, p.parent.relative_to(f).as_posix()) for f in folders for p in sorted(f.rglob("*.yaml"))):
-        if group.startswith(("hydra", "experiment")):
+        if group.startswith("experiment") or group == "hydra/help":
             continue
-        prefix, option = ("", "every run") if group == "." else (f"{group}.", f"{group}={path.stem}")
+        prefix = "" if group == "." else f"{group.replace('/', '.')}."
+        option = f"{group}={path.stem}" if prefix else "every run"
         keys.setdefault(prefix.rstrip("."), [])
         with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):  # a file that is not asked for
             node = yaml.safe_load(path.read_text(encoding="utf-8"))

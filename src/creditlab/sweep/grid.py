@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 
 from creditlab import records
 from creditlab.config import ConfigError, nearest
+from creditlab.keys import PositiveInt
 from creditlab.sweep import beyond
 
 
@@ -31,10 +32,10 @@ class GridSweeper(BasicSweeper):
 
     def __init__(
         self,
-        params: dict[str, str] | None,
+        params: dict[str, Any] | None,
         budget: str,
-        budgets: dict[str, dict[str, str]],
-        max_runs: int,
+        budgets: dict[str, dict[str, Any]],
+        max_runs: PositiveInt,
         zip: list[list[str]],
         pairs: list[dict],
         exclude: list[dict],
@@ -49,11 +50,6 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         assert self.launcher is not None
         assert self.hydra_context is not None
-        for name, kind in {"zip": list, "pairs": dict, "exclude": dict, "include": dict}.items():
-            entries = getattr(self, name)
-            if not isinstance(entries, list) or not all(isinstance(entry, kind) for entry in entries):
-                told = "lists" if kind is list else "mappings"
-                raise ConfigError(f"hydra.sweeper.{name}={entries}: must be a list of {told}.")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         if self.budget not in self.budgets:
             known = f"{', '.join(self.budgets)}{nearest(self.budget, self.budgets)}"

@@ -116,14 +116,14 @@ def objective(run: records.Run, name: str) -> float:
 class SweepLauncher(Launcher):
     """A launcher but for `start`."""
 
-    preflight_device: str | None = None  # what the parts of runs are tried on; None for their own device
+    preflight_devices: Sequence[str] = ()  # where runs may be done instead of on their own device
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config = config
         self.composer = Composer(hydra_context, config)
 
     def check_keys(self) -> None:
-        """Raise ConfigError for a key of the launcher that cannot be."""
+        """Raise ConfigError for keys of the launcher that cannot be together, or on this machine."""
 
     def submitted(self, sweep: Path) -> dict[str, str]:
         """The jobs in which runs of the sweep, by name, wait for a cluster."""
@@ -139,7 +139,7 @@ class SweepLauncher(Launcher):
         asked = [self.composer.planned(overrides, sweep) for overrides in job_overrides]
         runs = list({run.folder: run for run in asked}.values())
         found = survey(runs, self.submitted(sweep))
-        preflight(found.to_do, self.preflight_device)
+        preflight(found.to_do, self.preflight_devices)
         self.prepare(sweep, runs, found)
         self.start(found, sweep)
         return [Returned(overrides, run) for overrides, run in zip(job_overrides, asked, strict=True)]

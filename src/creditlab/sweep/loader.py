@@ -16,9 +16,9 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from creditlab.config import GROUPS, ConfigError, nearest
+from creditlab.config import GROUPS, ConfigError, check_plugin, nearest
 
 
 class Loader(ConfigLoaderImpl):
@@ -51,6 +51,10 @@ class Loader(ConfigLoaderImpl):
             raise ConfigError(f"{place}: {error.problem}.") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"a file of the options chosen is no YAML: {error}") from None
+        for part in ("launcher", "sweeper"):
+            node: Any = OmegaConf.to_container(config.hydra[part], resolve=True)
+            choice = f"hydra/{part}={config.hydra.runtime.choices[f'hydra/{part}']}"
+            config.hydra[part] = check_plugin(f"hydra.{part}", node, choice)
         for override in later:
             with contextlib.suppress(ConfigCompositionException):
                 self._apply_overrides_to_config([override], config)

@@ -73,20 +73,22 @@ def job(composed: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
-def preflight(runs: Sequence[Planned], device: str | None = None) -> None:
+def preflight(runs: Sequence[Planned], devices: Sequence[str] = ()) -> None:
     """Build once each combination of parts among `runs`, so that what does not fit together is refused before anything
-    starts; on `device` where the runs' own one is that of another machine. Raises ConfigError.
+    starts; on the first of `devices`, if any stand in for the runs' own. Raises ConfigError, for one that is not there.
     """
     if not runs:
         return
-    from creditlab.training import assemble  # imports torch: only when there is something to run
+    from creditlab.training import assemble, find_device  # imports torch: only when there is something to run
 
+    for name in devices:
+        find_device(name)
     seen = set()
     for run in runs:
         key = records.to_json({k: v for k, v in run.config.items() if k not in ("choices", "seed")})
         if key not in seen:
             seen.add(key)
-            assemble(run.config if device is None else run.config | {"device": device})
+            assemble(run.config | {"device": devices[0]} if devices else run.config)
 
 
 def write_plan(sweep: Path, runs: Sequence[Planned], overrides: Sequence[str]) -> None:
@@ -134,7 +136,7 @@ def sweep_name(name: str | None, overrides: Sequence[str]) -> str:
     swept = sorted({key.lstrip("+") for key, value in parsed if is_sweep(value)})
     told = [(key.lstrip("+"), value) for key, value in parsed if records.identifies(key.lstrip("+"))]
     fixed = sorted(f"{key}={value}" for key, value in told if not is_sweep(value))
-    text = re.sub(r"[^\w.=+-]+", "-", "_".join(["-".join(swept), *fixed]).strip("_")) or "sweep"
+    text = re.sub(r"[^\w.=+-]+", "-", "_".join(["-".join(swept), *fixed]).strip("_")) or "single"
     return text if len(text) <= 100 else f"{text[:91]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from creditlab import interrupt, records
-from creditlab.config import ConfigError
+from creditlab.keys import PositiveInt
 from creditlab.lock import Held, hold
 from creditlab.sweep.crew import Worker
 from creditlab.sweep.display import Display
@@ -31,11 +31,9 @@ class PoolLauncher(SweepLauncher):
     that workers take turns on; None for each run's own `device`.
     """
 
-    def __init__(self, workers: int | None, devices: Sequence[str] | None) -> None:
+    def __init__(self, workers: PositiveInt | None, devices: list[str] | None) -> None:
         self.workers, self.devices = workers, list(devices or [])
-
-    def check_keys(self) -> None:
-        check_workers(self.workers)
+        self.preflight_devices = self.devices
 
     def start(self, found: Survey, sweep: Path) -> None:
         workers = self.workers or len(self.devices) or len(os.sched_getaffinity(0))
@@ -51,11 +49,6 @@ class PoolLauncher(SweepLauncher):
             raise SweepFailed("another process has taken over this sweep.")
         if left := len(found.to_do) - ended.total() + ended["interrupted"]:
             raise SweepFailed(f"{left} runs are left as the workers were stopped. The same command does them.")
-
-
-def check_workers(workers: object) -> None:
-    if workers is not None and not (isinstance(workers, int) and workers >= 1):
-        raise ConfigError(f"hydra.launcher.workers={workers}: must be a whole number at least 1, or null.")
 
 
 def run_all(found: Survey, sweep: Path, workers: int, devices: Sequence[str], log: IO[bytes]) -> Counter[str]:

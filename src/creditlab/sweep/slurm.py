@@ -10,18 +10,18 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from creditlab.config import ConfigError
+from creditlab.keys import Count, Positive, PositiveInt
 from creditlab.sweep import snapshot
 from creditlab.sweep.display import duration
 from creditlab.sweep.follow import follow
 from creditlab.sweep.launcher import Survey, SweepLauncher
 from creditlab.sweep.plan import Planned
-from creditlab.sweep.pool import check_workers
 from creditlab.sweep.queue import Array, NoAnswer, Submission, waiting
 from creditlab.sweep.task import write_task
 
@@ -33,14 +33,16 @@ RUNS_UNKNOWN = 4  # runs a worker, where nothing is known of their time
 class SlurmLauncher(SweepLauncher):
     """The keys are in `conf/hydra/launcher/slurm.yaml`."""
 
-    preflight_device = "cpu"  # this machine need not have the nodes' devices
+    preflight_devices = ("cpu",)  # this machine need not have the nodes' devices
 
     def __init__(
         self,
-        partition: str | None, account: str | None, qos: str | None, time: int | str, cpus: int, mem: str | None,
-        gres: str | None, constraint: str | None, additional: Mapping[str, Any] | None, workers: int | None,
-        devices: Sequence[str] | None, runs_per_task: int | None, fill: float, max_array_size: int, max_parallel: int,
-        signal_delay: int, max_requeue: int, wait: bool, dry_run: bool,
+        partition: int | str | None, account: int | str | None, qos: int | str | None, time: int | str,
+        cpus: PositiveInt, mem: int | str | None, gres: str | None, constraint: str | None,
+        additional: dict[str, Any] | None,
+        workers: PositiveInt | None, devices: list[str] | None, runs_per_task: PositiveInt | None, fill: Positive,
+        max_array_size: PositiveInt, max_parallel: PositiveInt, signal_delay: Count, max_requeue: Count,
+        wait: bool, dry_run: bool,
     ) -> None:  # fmt: skip
         self.sbatch = {"partition": partition, "account": account, "qos": qos, "time": time, "cpus_per_task": cpus}
         self.sbatch |= {"mem": mem, "gres": gres, "constraint": constraint}
@@ -50,15 +52,6 @@ class SlurmLauncher(SweepLauncher):
         self.max_requeue, self.wait, self.dry_run = max_requeue, wait, dry_run
 
     def check_keys(self) -> None:
-        check_workers(self.workers)
-        for name in ("cpus", "max_array_size", "max_parallel"):
-            self._check(name, 1)
-        self._check("signal_delay", 0)
-        self._check("max_requeue", 0)
-        if self.runs_per_task is not None:
-            self._check("runs_per_task", 1)
-        if not (isinstance(self.fill, int | float) and self.fill > 0):
-            raise ConfigError(f"hydra.launcher.fill={self.fill}: must be a number more than 0.")
         limit, least = seconds(self.time), self.signal_delay + LOOK + START_UP
         if limit < least:
             raise ConfigError(
@@ -69,11 +62,6 @@ class SlurmLauncher(SweepLauncher):
             raise ConfigError(
                 "hydra/launcher=slurm: there is no sbatch on this machine. hydra/launcher=pool needs none."
             )
-
-    def _check(self, name: str, least: int) -> None:
-        value = getattr(self, name)
-        if not (isinstance(value, int) and not isinstance(value, bool) and value >= least):
-            raise ConfigError(f"hydra.launcher.{name}={value}: must be a whole number at least {least}.")
 
     def submitted(self, sweep: Path) -> dict[str, str]:
         if self.dry_run and not shutil.which("squeue"):
