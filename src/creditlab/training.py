@@ -301,7 +301,8 @@ def _train(config: Mapping[str, Any], folder: Path, report: Report, moment: Mome
 
         evaluation, probing = moment.step in evaluations, moment.step in instruments.probes
         if evaluation or probing:
-            found, by_sample = evaluate(parts)
+            with contextlib.nullcontext() if evaluation else instruments.clocked():
+                found, by_sample = evaluate(parts)
             found["train/loss"] = moment.loss_sum / moment.loss_count
             if evaluation:  # and not at probes: what a run comes to does not depend on its instruments
                 status = _status(found, moment.step == parts.steps, target)

@@ -223,6 +223,8 @@ def test_filter_angle_is_of_spatial_slices():
     kernel[1, 1] = 0
     assert filter_angle(kernel, generator, pairs=3) == pytest.approx(60)
     assert math.isnan(filter_angle(torch.zeros(2, 2, 3, 3), generator, pairs=10))
+    orthogonal = torch.eye(4).reshape(2, 2, 2, 2)  # drawn pairs are never of a slice with itself
+    assert all(filter_angle(orthogonal, generator, pairs=3) == pytest.approx(90) for _ in range(20))
 
 
 def test_filter_angle_of_drawn_pairs_is_the_mean_over_all_within_its_error():

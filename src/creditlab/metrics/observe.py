@@ -147,7 +147,16 @@ class Observation:
     def _network_label(self) -> Layers:
         return {"": self.samples.label}
 
+    @property
+    def _linear(self) -> bool:
+        """Whether the scores are those of a linear read-out of the features."""
+        rule = type(self.algorithm)
+        return rule.predict is Algorithm.predict and rule.represent is Algorithm.represent
+
     def _network_scores(self) -> Layers:
+        if self._linear:
+            with torch.no_grad():
+                return {"": readout(self.network)(self._seen[1]).double()}
         training = self.network.training
         self.network.eval()
         with torch.no_grad():
@@ -159,8 +168,7 @@ class Observation:
         return {"": self._seen[1]}
 
     def _network_readout_weight(self) -> Layers:
-        linear = type(self.algorithm).predict is Algorithm.predict
-        return {"": readout(self.network).weight.detach().clone()} if linear else {}
+        return {"": readout(self.network).weight.detach().clone()} if self._linear else {}
 
     def _network_readout_bias(self) -> Layers:
         last = readout(self.network)
