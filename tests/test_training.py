@@ -172,7 +172,7 @@ def test_an_interrupted_run_resumes_bit_identically(plan, tmp_path, overrides):
     train(planned.config, tmp_path / "undisturbed", silent, {})
 
     def stop(step, steps, found):
-        if 1 < step and step not in stopped_at and len(stopped_at) < 2:
+        if step > 1 and step not in stopped_at and len(stopped_at) < 2:
             stopped_at.append(step)
             raise Stopped
 
