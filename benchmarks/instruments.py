@@ -4,10 +4,10 @@
 
 For the MNIST MLP (784-256-128-10), the 4-layer convnet and ResNet-18 on CIFAR-10: milliseconds of one look of each
 metric of `metrics=full`, beside what several share (a pass of the probe samples, singular values, backpropagation on
-the batch, the test set's accuracy at a probe, the gradients of the trajectory). The cost of a run does not depend on
-its length, for looks are so many points; so there is a shortest run within the goal. It is printed beside the share of a
-run of usual length, whose own evaluations count to its time. For the MLP real runs with `light` and `full` are timed
-beside it (`seconds_metrics` of `seconds`). Milliseconds are of processor time, on one thread.
+the batch, the test set's accuracy at a probe, the gradients of the trajectory). What instruments take of a run does not
+depend on its length, for looks are so many points; so there is a shortest run within the goal. It is printed beside the
+share of a run of usual length, whose own evaluations count to its time. For the MLP real runs with `light` and `full`
+are timed beside it (`seconds_metrics` of `seconds`). Milliseconds are of processor time, on one thread.
 
 Goals, at the default schedules: light at most 5 %, full at most 20 % of a run's wall time.
 """

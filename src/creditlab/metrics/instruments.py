@@ -26,6 +26,9 @@ from creditlab.metrics.observe import Metric, Observation, Samples, Start, evalu
 from creditlab.metrics.trajectory import Trajectory
 from creditlab.spectral import as_matrix
 
+# What is known without a pass of samples to be there or not, and its scope.
+TOLD = {"kernel": "weights", "feedback": "weights", "readout_weight": "network", "surrogate": "network"}
+
 
 class Instruments:
     """`config` is the checked `metrics` node; `metrics` maps names to (function, keys, whether it looks at both ends
@@ -56,6 +59,7 @@ class Instruments:
         self.trajectory = _trajectory(config["trajectory"], steps) if "trajectory" in names else None
         self.absent: dict[str, str] = {}
         self.seconds = 0.0
+        self.start = Start({}, {})
         self.signals: probe.Signals = {}
         self.before: dict[str, Tensor] = {}
 
@@ -75,6 +79,13 @@ class Instruments:
         began = time.perf_counter()
         yield
         self.seconds += time.perf_counter() - began
+
+    def lacking(self) -> dict[str, list[str]]:
+        """By metric, what it asks for and is known before any step to be shown by no layer."""
+        seen = self.observe()
+        asked = {name: [n for n in names if n in TOLD] for name, names in self.asked.items()}
+        lacking = {name: [n for n in names if not seen.find(TOLD[n], n)] for name, names in asked.items()}
+        return {name: names for name, names in lacking.items() if names}
 
     def begin(self) -> None:
         """Keep what later looks compare with; to be called while the network is as it was initialised."""
@@ -130,7 +141,8 @@ class Instruments:
             try:
                 found = evaluate(name, metric, keys, observation, partial(self._generator, name))
             except Exception as error:
-                reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+                said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+                reason = said.partition("\n")[0]
                 if step == 0:
                     raise ValueError(f"instruments.{name}: {reason}") from error
                 self.absent[name] = f"step {step}: {reason}"

@@ -75,18 +75,23 @@ def job(composed: DictConfig) -> DictConfig:
 
 def preflight(runs: Sequence[Planned], device: str | None = None) -> None:
     """Build once each combination of parts among `runs`, so that what does not fit together is refused before anything
-    starts; on `device` where the runs' own one is that of another machine. Raises ConfigError.
+    starts; on `device` where the runs' own one is that of another machine. Raises ConfigError. Says which instruments
+    find nothing to look at.
     """
     if not runs:
         return
     from creditlab.training import assemble  # imports torch: only when there is something to run
 
-    seen = set()
+    seen, lacking = set(), set()
     for run in runs:
         key = records.to_json({k: v for k, v in run.config.items() if k not in ("choices", "seed")})
         if key not in seen:
             seen.add(key)
-            assemble(run.config if device is None else run.config | {"device": device})
+            parts = assemble(run.config if device is None else run.config | {"device": device})
+            lacking |= {f"{name} ({', '.join(things)})" for name, things in parts.instruments.lacking().items()}
+    if lacking:
+        said = "; ".join(sorted(lacking))
+        print(f"creditlab: instruments left out where network and rule show no such thing: {said}", file=sys.stderr)
 
 
 def write_plan(sweep: Path, runs: Sequence[Planned], overrides: Sequence[str]) -> None:
