@@ -102,8 +102,8 @@ the network as a whole), and at initialisation as `<name>@init` beside it; a met
 is seen in `weights/` from weight or singular values alone is also measured of W − W₀, in `changes/`. Signals are those
 of the training batch of a probe step; at initialisation, those of the first step. *Ends*: looked at only at
 initialisation and at the end. A value that is not defined is null. Recorded for every run, with `metrics=none` too:
-`test/accuracy`, `test/loss`, `train/loss`, `validation/…`, and in `arrays.npz` by test sample loss, correctness,
-prediction and label (from which the confusion matrix follows).
+`test/accuracy`, `test/loss`, `train/loss`, `validation/…`, and in `arrays.npz` loss, correctness, prediction and label
+by test sample, and `test/confusion`, counts of labels × predictions.
 
 The cost is in words; what it comes to in milliseconds, and as a share of a run, is measured by
 `python -m benchmarks.instruments`.

@@ -38,9 +38,12 @@ def test_a_run_leaves_what_the_record_format_promises(plan):
     assert {p.name for p in (done.folder / ".hydra").iterdir()} == {"config.yaml", "hydra.yaml", "overrides.yaml"}
     arrays = done.arrays()
     n = len(arrays["test/label"])
-    assert {k: v.shape for k, v in arrays.items() if k.startswith("test/")} == dict.fromkeys(
-        ["test/loss", "test/correct", "test/predicted", "test/label"], (n,)
-    )
+    assert {k: v.shape for k, v in arrays.items() if k.startswith("test/")} == {
+        **dict.fromkeys(["test/loss", "test/correct", "test/predicted", "test/label"], (n,)),
+        "test/confusion": (10, 10),
+    }
+    assert np.trace(arrays["test/confusion"]) == arrays["test/correct"].sum()
+    assert arrays["test/confusion"].sum(1).tolist() == np.bincount(arrays["test/label"]).tolist()
     assert arrays["representation/fc1"].shape == (10, 256)
     assert arrays["spectrum/fc1"].shape == (64,)
     assert arrays["test/correct"].mean() == pytest.approx(done.metrics["test/accuracy"])

@@ -31,6 +31,7 @@ from creditlab.architectures.block import parameter_groups
 from creditlab.config import ConfigError, function, keys, partial
 from creditlab.datasets.base import Dataset
 from creditlab.lock import Lock, Lost, hold
+from creditlab.metrics.behaviour import confusion
 from creditlab.metrics.instruments import Instruments
 from creditlab.optimisers.noise import add_update_noise
 from creditlab.optimisers.schedule import factor, set_lr
@@ -173,12 +174,12 @@ def _device(name: str) -> torch.device:
 
 @torch.no_grad()
 def evaluate(parts: Parts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Accuracy and mean cross-entropy of the scores on the test set (and the validation set, where there is one), and
-    both by test sample. A sample with a score that is not finite counts as wrong.
+    """Accuracy and mean cross-entropy of the scores on the test set (and the validation set, where there is one); both
+    by test sample, and the confusion matrix. A sample with a score that is not finite counts as wrong.
     """
     data = parts.dataset
     means: dict[str, float] = {}
-    by_sample: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     sets = [("validation", data.validation_x, data.validation_y), ("test", data.test_x, data.test_y)]
     parts.network.eval()
     for name, raw, label in (s for s in sets if len(s[2])):
@@ -188,9 +189,10 @@ def evaluate(parts: Parts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         predicted, loss = scores.argmax(1), cross_entropy(scores, label, reduction="none")
         correct = (predicted == label) & scores.isfinite().all(1)
         means |= {f"{name}/accuracy": correct.double().mean().item(), f"{name}/loss": loss.mean().item()}
-        by_sample = {"loss": loss, "correct": correct, "predicted": predicted, "label": label}
+        found = {"loss": loss, "correct": correct, "predicted": predicted, "label": label}
+    found["confusion"] = confusion(predicted, label, data.task.classes)
     parts.network.train()
-    return means, {f"test/{name}": values.cpu().numpy() for name, values in by_sample.items()}
+    return means, {f"test/{name}": values.cpu().numpy() for name, values in found.items()}
 
 
 @dataclass
