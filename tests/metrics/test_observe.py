@@ -1,3 +1,5 @@
+import gc
+import weakref
 from collections import OrderedDict
 
 import pytest
@@ -156,6 +158,19 @@ def test_looking_changes_nothing_even_where_a_metric_breaks_its_copy(observation
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(before[n], t) for n, t in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
+
+
+def test_what_was_seen_is_let_go_at_once(observation):
+    """Maps of a large network are gigabytes: none may wait for the collector of cycles."""
+    fresh = Observation(observation.network, observation.algorithm, observation.samples, observation.start, {}, None)
+    kept = weakref.ref(fresh.find("activations", "activation_map")["conv1"])
+    assert kept() is not None
+    gc.disable()
+    try:
+        del fresh
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_no_name_is_seen_in_two_scopes_but_the_label():

@@ -13,7 +13,7 @@ import numbers
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -63,12 +63,14 @@ class Observation:
     ) -> None:
         self.network, self.algorithm, self.samples = network, algorithm, samples
         self.start, self.signals, self.surrogate = start, signals, surrogate
-        self.find = cache(self._find)
+        self.found: dict[tuple[str, str], Layers] = {}
 
-    def _find(self, scope: str, name: str) -> Layers:
+    def find(self, scope: str, name: str) -> Layers:
         if scope == "signals":
             return dict(self.signals.get(name, {}))
-        return getattr(self, f"_{scope}_{name}")()
+        if (scope, name) not in self.found:
+            self.found[scope, name] = getattr(self, f"_{scope}_{name}")()
+        return self.found[scope, name]
 
     # weights and changes
 
@@ -247,8 +249,7 @@ def evaluate(
 
 def probe_steps(total: int, points: int, per_epoch: int, epochs: float | None) -> set[int]:
     """`points` steps from 1 to `total`, evenly spaced on a logarithmic scale (fewer where they would coincide; all
-    where as many are asked for), and
-    the end of every so many `epochs`.
+    where as many are asked for), and the end of every so many `epochs`.
     """
     every = set(range(1, total + 1))
     if points >= total or (epochs is not None and epochs * per_epoch <= 1):
