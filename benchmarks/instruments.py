@@ -155,6 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True, help="folder of the real data sets")
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--set", nargs="*", default=[], help="further overrides, such as architecture.width=16")
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -163,7 +164,8 @@ def main() -> None:
             overrides, steps = NETWORKS[network]
             for option, goal in GOALS.items():
                 console.print(f"\n{load()}")
-                c = costs([*overrides, f"dataset.root={chosen.root}"], option, Path(scratch), chosen.repeats)
+                data = f"dataset.root={chosen.root}"
+                c = costs([*overrides, *chosen.set, data], option, Path(scratch), chosen.repeats)
                 share = c.whole() / (c.run(steps) + c.whole())
                 shortest = (c.whole() * (1 - goal) / goal - EVALUATIONS * c.evaluation) / c.step
                 rows = [[name, f"{ms:.2f}", str(looks), f"{ms * looks / (c.run(steps) + c.whole()):.2%}"]
