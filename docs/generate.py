@@ -117,9 +117,9 @@ processor time on one thread of a busy two-core machine, batches of 128:
 | CIFAR-10 ResNet-18, 39,000 steps | 5.3 s | 539 s | 0.3 % | 1,631 steps | not measured | | |
 
 The MLP's real runs, by `seconds_metrics` of `seconds`: 3.3 % and 17.8 %. **Shorter runs miss the goal for `full`**: of
-creditlab's default run, 1,000 steps on digits, `light` takes 3.3 % and `full` 43 %. Most of it is the accuracy on the
-test set that goes with each look, then adversarial examples and the Hessian: `metrics.points` and
-`'~metrics.instruments.hessian'` lower it.
+creditlab's default run, 1,000 steps on digits, `light` takes 3.3 % and `full` 43 %. The largest parts, on MNIST and
+CIFAR-10, are the accuracy on the test set that goes with each look, adversarial examples and the Hessian:
+`metrics.points` and `'~metrics.instruments.hessian'` lower them.
 """
 METRICS_HEAD = "| name | tells | formula | range | unit | cost | source |\n|---|---|---|---|---|---|---|"
 FIELDS = ("Range", "Unit", "Cost", "Source", "Parts")
