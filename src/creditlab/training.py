@@ -31,6 +31,7 @@ from creditlab.architectures.block import parameter_groups
 from creditlab.config import ConfigError, function, keys, partial
 from creditlab.datasets.base import Dataset
 from creditlab.lock import Lock, Lost, hold
+from creditlab.metrics.behaviour import confusion
 from creditlab.metrics.instruments import Instruments
 from creditlab.optimisers.noise import add_update_noise
 from creditlab.optimisers.schedule import factor, set_lr
@@ -178,12 +179,12 @@ def find_device(name: str) -> torch.device:
 
 @torch.no_grad()
 def evaluate(parts: Parts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Accuracy and mean cross-entropy of the scores on the test set (and the validation set, where there is one), and
-    both by test sample. A sample with a score that is not finite counts as wrong.
+    """Accuracy and mean cross-entropy of the scores on the test set (and the validation set, where there is one); both
+    by test sample, and the confusion matrix. A sample with a score that is not finite counts as wrong.
     """
     data = parts.dataset
     means: dict[str, float] = {}
-    by_sample: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     sets = [("validation", data.validation_x, data.validation_y), ("test", data.test_x, data.test_y)]
     parts.network.eval()
     for name, raw, label in (s for s in sets if len(s[2])):
@@ -193,9 +194,10 @@ def evaluate(parts: Parts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         predicted, loss = scores.argmax(1), cross_entropy(scores, label, reduction="none")
         correct = (predicted == label) & scores.isfinite().all(1)
         means |= {f"{name}/accuracy": correct.double().mean().item(), f"{name}/loss": loss.mean().item()}
-        by_sample = {"loss": loss, "correct": correct, "predicted": predicted, "label": label}
+        found = {"loss": loss, "correct": correct, "predicted": predicted, "label": label}
+    found["confusion"] = confusion(predicted, label, data.task.classes)
     parts.network.train()
-    return means, {f"test/{name}": values.cpu().numpy() for name, values in by_sample.items()}
+    return means, {f"test/{name}": values.cpu().numpy() for name, values in found.items()}
 
 
 @dataclass
@@ -311,7 +313,8 @@ def _train(
 
         evaluation, probing = moment.step in evaluations, moment.step in instruments.probes
         if evaluation or probing:
-            found, by_sample = evaluate(parts)
+            with contextlib.nullcontext() if evaluation else instruments.clocked():
+                found, by_sample = evaluate(parts)
             found["train/loss"] = moment.loss_sum / moment.loss_count
             if evaluation:  # and not at probes: what a run comes to does not depend on its instruments
                 status = _status(found, moment.step == parts.steps, target)

@@ -172,3 +172,30 @@ def test_in_training_fa_errors_lie_at_an_angle_to_backpropagations(plan, data_ro
     fa_error = p.algorithm.assign(p.network, x, y, generator=torch.Generator(), probe=True).errors["fc1"]
     bp_error = bp.algorithm.assign(p.network, x, y, generator=torch.Generator(), probe=True).errors["fc1"]
     assert 35 < degrees(fa_error, bp_error) < 50
+
+
+@pytest.mark.parametrize("architecture", ON)
+def test_what_dfa_sends_below_the_readout_is_its_feedback(plan, architecture):
+    """With it in the place of the read-out's weight, feedback alignment teaches the block below as direct does."""
+    dfa, fa = (parts(plan, *ON[architecture], f"algorithm={rule}") for rule in ("dfa", "fa"))
+    feedback = dfa.algorithm.feedback(dfa.network)
+    assert all(b.shape == weights(dfa.network)[layer].shape for layer, b in feedback.items())
+    assert ("fc1" in feedback) == (architecture in ("lenet", "cnn3"))
+    fa.algorithm.feedback(fa.network)["readout"].copy_(feedback["readout"])
+    errors, expected = (assign(p)[0].errors for p in (fa, dfa))
+    last = list(expected)[-2]
+    torch.testing.assert_close(errors[last], expected[last], rtol=0, atol=1e-12)
+
+
+def test_weights_come_to_align_with_the_feedback_of_dfa(plan):
+    """Refinetti et al. 2021: from a right angle at initialisation, where the scatter of a cosine is 1/√entries."""
+    p = parts(plan, "algorithm=dfa", "architecture.widths=[64,32,24]", "optimiser.lr=0.003")
+    cosine = lambda: {n: math.cos(math.radians(degrees(weights(p.network)[n], b))) for n, b in feedback.items()}  # noqa: E731
+    feedback = p.algorithm.feedback(p.network)
+    assert list(feedback) == ["fc2", "fc3", "readout"]
+    assert all(abs(c) < 4 / math.sqrt(feedback[n].numel()) for n, c in cosine().items())
+    for step in range(150):
+        x, y = p.dataset.batch(torch.arange(64) + 64 * (step % 20))
+        p.algorithm.assign(p.network, x, y, generator=torch.Generator())
+        p.optimiser.step()
+    assert all(c > 0.2 for c in cosine().values()), cosine()

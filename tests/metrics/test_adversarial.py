@@ -211,7 +211,7 @@ def test_transfer_shows_a_hidden_gradient_and_a_surrogate_that_knows_nothing_doe
     label = labelled_by(network, pixels, rounded)
     found = transfer_accuracy(network, rounded, pixels, normalise, label, network, generator(), **TRANSFER)
     assert found["clean"] == 1
-    assert found["fgsm"] < 0.3
+    assert max(found["fgsm"], found["pgd"]) < 0.3
     assert found["masking"] > 0.5
     other = linear(3, seed=9)
     blind = transfer_accuracy(network, forward, pixels, normalise, label, other, generator(), **TRANSFER)

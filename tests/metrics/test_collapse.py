@@ -27,8 +27,8 @@ def random_case(seed, k=4, n=60, features=10):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_an_exact_simplex_has_collapsed(dtype):
-    k, label = 5, torch.arange(50) % 5
+def test_an_exact_simplex_has_collapsed_whatever_the_size_of_its_classes(dtype):
+    k, label = 5, torch.cat([torch.arange(50) % 5, torch.zeros(20, dtype=torch.long)])
     m = simplex(k, 12)
     found = neural_collapse((3 * m[label] + 1).to(dtype), label, (2 * m).to(dtype), -(2 * m).sum(1).to(dtype))
     tiny = 1e-12 if dtype == torch.float64 else 1e-5

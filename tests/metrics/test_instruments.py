@@ -10,6 +10,7 @@ import pytest
 
 from creditlab import records
 from creditlab.config import ConfigError
+from creditlab.sweep.plan import preflight
 from creditlab.training import assemble, train
 from tests.common import SMALL
 
@@ -22,6 +23,11 @@ def brittle(weight, initial_weight, *, moves: bool):
         raise RuntimeError("it moved")
     if not moves:
         raise ValueError("needs 9 classes, has 10")
+    return 1.0
+
+def wordy(weight, initial_weight):
+    if not torch.equal(weight, initial_weight):
+        raise RuntimeError("one line\\nand another")
     return 1.0
 
 def patches(kernel):
@@ -58,6 +64,10 @@ def test_one_that_fails_under_way_is_absent_with_its_reason_and_stops_nothing(ru
     assert "weights/fc1/stable_rank" in done.metrics
 
 
+def test_its_reason_is_one_line(run):
+    assert run(own("wordy")).summary["absent"] == {"wordy": "step 1: RuntimeError: one line"}
+
+
 def test_one_that_fails_at_the_start_is_told_of_before_training(run):
     with pytest.raises(ConfigError, match=r"metrics: instruments.brittle: needs 9 classes, has 10"):
         run(own("brittle", moves="false"))
@@ -65,6 +75,23 @@ def test_one_that_fails_at_the_start_is_told_of_before_training(run):
 
 def test_one_that_no_layer_shows_enough_for_is_absent(run):
     assert run(own("patches")).summary["absent"] == {"patches": "no layer of this network and rule shows kernel"}
+
+
+def test_those_that_find_nothing_to_look_at_are_named_once_before_a_sweep(plan, tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_metrics.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    runs = [
+        plan(*SMALL, "metrics=full", own("patches"), f"algorithm={a}", f"seed={s}")
+        for a in ("bp", "fa")
+        for s in (0, 1)
+    ]
+    preflight(runs)
+    assert capsys.readouterr().err == (
+        "creditlab: instruments left out where network and rule show no such thing: feedback_alignment (feedback); "
+        "filter_angle (kernel); patches (kernel); transfer_accuracy (surrogate)\n"
+    )
+    preflight([plan(*SMALL)])
+    assert capsys.readouterr().err == ""
 
 
 def test_one_at_the_ends_only_does_not_look_between(run):
@@ -88,7 +115,7 @@ def test_random_numbers_are_the_metrics_own_and_the_seeds(run):
 
 
 def test_signals_of_the_first_step_are_those_at_initialisation(run):
-    done = run("metrics=full", "metrics.points=2", "algorithm=fa")
+    done = run("metrics=full", "metrics.points=1", "algorithm=fa")
     first, last = (row["metrics"] for row in done.history() if row["step"] in (1, 6))
     name = "signals/fc1/gradient_effective_rank"
     assert done.metrics[name] == last[name]

@@ -1,3 +1,5 @@
+import gc
+import weakref
 from collections import OrderedDict
 
 import pytest
@@ -74,6 +76,23 @@ def test_every_observable_is_there_in_the_shape_it_is_documented_with(observatio
     )
 
 
+def test_what_is_seen_of_a_convolution_that_is_pooled_before_the_readout():
+    tail = nn.Sequential(nn.MaxPool2d(2), nn.Flatten())
+    block = Block(nn.Conv2d(1, 3, 3), nn.ReLU(), tail)
+    network = nn.Sequential(OrderedDict(conv1=block, readout=nn.Linear(27, 4)))
+    x = torch.randn(8, 1, 8, 8)
+    with torch.no_grad():
+        block.body.bias.copy_(torch.tensor([-9.0, 0.0, 9.0]))
+        h, scores = block.activation(block.body(x)), network(x)
+    samples = Samples(x, x.sigmoid(), torch.arange(8) % 4, torch.logit)
+    seen = Observation(network, Algorithm(network, None, None, None), samples, Start({}, {}), {}, None)
+    torch.testing.assert_close(seen.find("activations", "activation")["conv1"], h.mean((2, 3)))
+    torch.testing.assert_close(seen.find("network", "features")[""], tail(h))
+    torch.testing.assert_close(seen.find("network", "scores")[""].float(), scores)
+    assert (h == 0).any((2, 3)).all(0)[1]  # every sample has a position where the second unit is silent: not dead yet
+    assert seen.find("weights", "dead")["conv1"].tolist() == [True, False, False]
+
+
 def test_changes_are_of_the_layers_that_moved(observation):
     changes = observation.find("changes", "weight")
     assert list(changes) == ["fc1"]
@@ -139,6 +158,19 @@ def test_looking_changes_nothing_even_where_a_metric_breaks_its_copy(observation
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(before[n], t) for n, t in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
+
+
+def test_what_was_seen_is_let_go_at_once(observation):
+    """Maps of a large network are gigabytes: none may wait for the collector of cycles."""
+    fresh = Observation(observation.network, observation.algorithm, observation.samples, observation.start, {}, None)
+    kept = weakref.ref(fresh.find("activations", "activation_map")["conv1"])
+    assert kept() is not None
+    gc.disable()
+    try:
+        del fresh
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_no_name_is_seen_in_two_scopes_but_the_label():

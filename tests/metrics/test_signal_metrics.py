@@ -29,7 +29,7 @@ def test_ranks_of_a_known_spectrum(metric):
 def test_an_errors_rows_are_samples_or_positions():
     error = torch.zeros(2, 3, 4, dtype=torch.float64)  # batch, units, positions
     error[0, 0] = torch.tensor([1.0, 0, 0, 0])
-    error[1, 1] = torch.tensor([0, 1.0, 0, 0])
+    error[1, 1] = torch.tensor([1.0, 0, 0, 0])
     error[1, 2] = torch.tensor([0, 0, 1.0, 0])
     assert signals.error(error, rows="samples")["effective_rank"] == pytest.approx(
         math.exp(-sum(q * math.log(q) for q in (1 / (1 + 2**0.5), 2**0.5 / (1 + 2**0.5))))

@@ -7,18 +7,22 @@ crosses from a block to the one below. The read-out learns by its exact gradient
 
 Source: Nøkland, "Direct feedback alignment provides learning in deep neural networks", NeurIPS 2016 (arXiv 1609.01596).
 B_l ~ U(±scale/√classes): with `scale` 1 the range of the author's code (1/√fan-out of the feedback).
+
+The read-out comes to align with its B_{L−1}, a layer between two blocks with B_l B_{l−1}ᵀ: Refinetti, d'Ascoli, Ohana,
+Goldt, "Align, then memorise: the dynamics of learning with feedback alignment", ICML 2021 (arXiv 2011.12428).
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients
-from creditlab.architectures.block import hidden_blocks, readout
+from creditlab.architectures.block import hidden_blocks, readout, weights
 from creditlab.keys import Positive
 from creditlab.task import Task
 
@@ -40,6 +44,18 @@ class DirectFeedbackAlignment(Algorithm):
                 b = torch.empty(task.classes, *h.shape[1:]).uniform_(-bound, bound, generator=generator)
                 self.register_buffer(name, b)
         network.train(training)
+
+    def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
+        """Of the layers that alone join the output of one block to the next, without a convolution."""
+        sent = {name: self.get_buffer(name).flatten(1) for name, _ in hidden_blocks(network)}  # (classes, units)
+        last = next(reversed(network._modules))
+        shapes = {layer: w.shape for layer, w in weights(network).items()}
+        found = {
+            above: sent[above].T @ sent[below]
+            for below, above in pairwise(sent)
+            if shapes.get(above) == (sent[above].shape[1], sent[below].shape[1])
+        }
+        return found | ({last: sent[list(sent)[-1]]} if sent else {})
 
     def assign(
         self,

@@ -8,7 +8,8 @@ that no layer of the network shows enough for.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,9 @@ from creditlab.metrics.activations import class_means
 from creditlab.metrics.observe import Metric, Observation, Samples, Start, evaluate, observed, probe_steps, unseen
 from creditlab.metrics.trajectory import Trajectory
 from creditlab.spectral import as_matrix
+
+# What is known without a pass of samples to be there or not, and its scope.
+TOLD = {"kernel": "weights", "feedback": "weights", "readout_weight": "network", "surrogate": "network"}
 
 
 class Instruments:
@@ -55,6 +59,7 @@ class Instruments:
         self.trajectory = _trajectory(config["trajectory"], steps) if "trajectory" in names else None
         self.absent: dict[str, str] = {}
         self.seconds = 0.0
+        self.start = Start({}, {})
         self.signals: probe.Signals = {}
         self.before: dict[str, Tensor] = {}
 
@@ -68,12 +73,27 @@ class Instruments:
             normalise=lambda pixels: dataset.normalise(dataset.low + span * pixels),
         )
 
+    @contextmanager
+    def clocked(self) -> Iterator[None]:
+        """What happens within counts as time that instruments took."""
+        began = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - began
+
+    def lacking(self) -> dict[str, list[str]]:
+        """By metric, what it asks for and is known before any step to be shown by no layer."""
+        seen = self.observe()
+        asked = {name: [n for n in names if n in TOLD] for name, names in self.asked.items()}
+        lacking = {name: [n for n in names if not seen.find(TOLD[n], n)] for name, names in asked.items()}
+        return {name: names for name, names in lacking.items() if names}
+
     def begin(self) -> None:
         """Keep what later looks compare with; to be called while the network is as it was initialised."""
-        initial = {layer: as_matrix(w.detach()).clone() for layer, w in weights(self.network).items()}
-        self.start = Start(initial, {})
-        if self.compares:
-            self.start = Start(initial, self.observe().find("activations", "activation"))
+        with self.clocked():
+            initial = {layer: as_matrix(w.detach()).clone() for layer, w in weights(self.network).items()}
+            self.start = Start(initial, {})
+            if self.compares:
+                self.start = Start(initial, self.observe().find("activations", "activation"))
 
     # At a step: what did the rule write, what did the optimiser make of it
 
@@ -83,24 +103,22 @@ class Instruments:
 
     def assigned(self, step: int, x: Tensor, y: Tensor, readings: Readings, listening: bool) -> None:
         """Take note of what the rule has just assigned on a batch, before the optimiser acts on it."""
-        began = time.perf_counter()
-        self.signals = {}
-        if self.trajectory is not None and self.trajectory.due(step):
-            self.trajectory.add(probe.gradients(self.network))
-        if listening:
-            self.signals = probe.assigned(self.network, self.algorithm, x, y, readings)
-            self.before = {n: as_matrix(w.detach()).clone() for n, w in weights(self.network).items()}
-        self.seconds += time.perf_counter() - began
+        with self.clocked():
+            self.signals = {}
+            if self.trajectory is not None and self.trajectory.due(step):
+                self.trajectory.add(probe.gradients(self.network))
+            if listening:
+                self.signals = probe.assigned(self.network, self.algorithm, x, y, readings)
+                self.before = {n: as_matrix(w.detach()).clone() for n, w in weights(self.network).items()}
 
     def updated(self) -> None:
         """Take note of what the optimiser has just done."""
         if not self.signals:
             return
-        began = time.perf_counter()
-        self.signals["update"] = probe.updates(self.network, self.before)
-        if self.trajectory is not None:
-            self.signals["trajectory"] = self.trajectory.seen()
-        self.seconds += time.perf_counter() - began
+        with self.clocked():
+            self.signals["update"] = probe.updates(self.network, self.before)
+            if self.trajectory is not None:
+                self.signals["trajectory"] = self.trajectory.seen()
 
     # Looking
 
@@ -111,7 +129,10 @@ class Instruments:
         """What the metrics find now; those that look at the ends only are asked at step 0 and at the `end`. ValueError
         for one that fails at step 0; later it is left out, and `absent` says why.
         """
-        began = time.perf_counter()
+        with self.clocked():
+            return self._measure(step, end)
+
+    def _measure(self, step: int, end: bool) -> dict[str, float]:
         observation = self.observe()
         values: dict[str, float] = {}
         for name, (metric, keys, at_ends) in self.metrics.items():
@@ -120,7 +141,8 @@ class Instruments:
             try:
                 found = evaluate(name, metric, keys, observation, partial(self._generator, name))
             except Exception as error:
-                reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+                said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+                reason = said.partition("\n")[0]
                 if step == 0:
                     raise ValueError(f"instruments.{name}: {reason}") from error
                 self.absent[name] = f"step {step}: {reason}"
@@ -130,7 +152,6 @@ class Instruments:
             if not found and (end or (step == 0 and not of_signals)):
                 lacking = ", ".join(unseen(self.asked[name], observation))
                 self.absent[name] = f"no layer of this network and rule shows {lacking}"
-        self.seconds += time.perf_counter() - began
         return values
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -139,13 +160,14 @@ class Instruments:
         """
         if not self.metrics:
             return {}
-        seen = self.observe()
-        activations, label = seen.find("activations", "activation"), self.samples.label
-        found = {f"representation/{n}": class_means(h, label) for n, h in activations.items()}
-        found |= {f"spectrum/{n}": s for n, s in seen.find("weights", "singular_values").items()}
-        if self.keep_activations:
-            found |= {f"sample_representation/{n}": h for n, h in activations.items()}
-        return {name: values.cpu().numpy() for name, values in found.items()}
+        with self.clocked():
+            seen = self.observe()
+            activations, label = seen.find("activations", "activation"), self.samples.label
+            found = {f"representation/{n}": class_means(h, label) for n, h in activations.items()}
+            found |= {f"spectrum/{n}": s for n, s in seen.find("weights", "singular_values").items()}
+            if self.keep_activations:
+                found |= {f"sample_representation/{n}": h for n, h in activations.items()}
+            return {name: values.cpu().numpy() for name, values in found.items()}
 
     def _generator(self, name: str) -> torch.Generator:
         return seeding.generator(self.seed, f"metrics/{name}")

@@ -13,7 +13,7 @@ import numbers
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -63,12 +63,14 @@ class Observation:
     ) -> None:
         self.network, self.algorithm, self.samples = network, algorithm, samples
         self.start, self.signals, self.surrogate = start, signals, surrogate
-        self.find = cache(self._find)
+        self.found: dict[tuple[str, str], Layers] = {}
 
-    def _find(self, scope: str, name: str) -> Layers:
+    def find(self, scope: str, name: str) -> Layers:
         if scope == "signals":
             return dict(self.signals.get(name, {}))
-        return getattr(self, f"_{scope}_{name}")()
+        if (scope, name) not in self.found:
+            self.found[scope, name] = getattr(self, f"_{scope}_{name}")()
+        return self.found[scope, name]
 
     # weights and changes
 
@@ -147,7 +149,16 @@ class Observation:
     def _network_label(self) -> Layers:
         return {"": self.samples.label}
 
+    @property
+    def _linear(self) -> bool:
+        """Whether the scores are those of a linear read-out of the features."""
+        rule = type(self.algorithm)
+        return rule.predict is Algorithm.predict and rule.represent is Algorithm.represent
+
     def _network_scores(self) -> Layers:
+        if self._linear:
+            with torch.no_grad():
+                return {"": readout(self.network)(self._seen[1]).double()}
         training = self.network.training
         self.network.eval()
         with torch.no_grad():
@@ -159,8 +170,7 @@ class Observation:
         return {"": self._seen[1]}
 
     def _network_readout_weight(self) -> Layers:
-        linear = type(self.algorithm).predict is Algorithm.predict
-        return {"": readout(self.network).weight.detach().clone()} if linear else {}
+        return {"": readout(self.network).weight.detach().clone()} if self._linear else {}
 
     def _network_readout_bias(self) -> Layers:
         last = readout(self.network)
@@ -239,8 +249,7 @@ def evaluate(
 
 def probe_steps(total: int, points: int, per_epoch: int, epochs: float | None) -> set[int]:
     """`points` steps from 1 to `total`, evenly spaced on a logarithmic scale (fewer where they would coincide; all
-    where as many are asked for), and
-    the end of every so many `epochs`.
+    where as many are asked for), and the end of every so many `epochs`.
     """
     every = set(range(1, total + 1))
     if points >= total or (epochs is not None and epochs * per_epoch <= 1):

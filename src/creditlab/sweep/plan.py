@@ -76,6 +76,7 @@ def job(composed: DictConfig) -> DictConfig:
 def preflight(runs: Sequence[Planned], devices: Sequence[str] = ()) -> None:
     """Build once each combination of parts among `runs`, so that what does not fit together is refused before anything
     starts; on the first of `devices`, if any stand in for the runs' own. Raises ConfigError, for one that is not there.
+    Says which instruments find nothing to look at.
     """
     if not runs:
         return
@@ -83,12 +84,16 @@ def preflight(runs: Sequence[Planned], devices: Sequence[str] = ()) -> None:
 
     for name in devices:
         find_device(name)
-    seen = set()
+    seen, lacking = set(), set()
     for run in runs:
         key = records.to_json({k: v for k, v in run.config.items() if k not in ("choices", "seed")})
         if key not in seen:
             seen.add(key)
-            assemble(run.config | {"device": devices[0]} if devices else run.config)
+            parts = assemble(run.config | {"device": devices[0]} if devices else run.config)
+            lacking |= {f"{name} ({', '.join(things)})" for name, things in parts.instruments.lacking().items()}
+    if lacking:
+        said = "; ".join(sorted(lacking))
+        print(f"creditlab: instruments left out where network and rule show no such thing: {said}", file=sys.stderr)
 
 
 def write_plan(sweep: Path, runs: Sequence[Planned], overrides: Sequence[str]) -> None:
