@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test cluster lint types docs clean
+.PHONY: install demo test cluster reproduce lint types docs clean
 
 install: .venv/installed
 
@@ -26,6 +26,9 @@ test: install
 cluster: install
 	tests/cluster/up.sh
 	$(BIN)/pytest tests/cluster tests/sweep/test_every_launcher.py; status=$$?; tests/cluster/down.sh; exit $$status
+
+reproduce: install # STUDY=rank_collapse or what_how, BUDGET=smoke, small or full, DATA=folder of the image data
+	$(BIN)/python -m benchmarks.reproduce $(STUDY) --budget $(or $(BUDGET),smoke) $(if $(DATA),--root $(DATA))
 
 lint: install
 	$(BIN)/ruff check .

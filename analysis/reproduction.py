@@ -81,11 +81,17 @@ def verdict(quantity: Quantity, holds: Mapping[str, float]) -> tuple[str, str]:
     return "not comparable", "the interval reaches over the bound: more seeds, or a longer training"
 
 
-def measure(run: Run, metric: str, when: str) -> float:
-    """`metric` of a finished run at its end, or (`when: late`) its mean over the second half of the looks."""
+def measure(run: Run, metric: str, when: str | float) -> float:
+    """`metric` of a finished run: at its end, at the last look up to an epoch (`when` is a number), or `late`, its mean
+    over the second half of the looks.
+    """
     if when == "end":
         return run.metrics.get(metric, math.nan)
-    seen = [line["metrics"][metric] for line in run.history() if metric in line["metrics"]]
+    lines = [line for line in run.history() if metric in line["metrics"]]
+    if not isinstance(when, str):
+        early = [line["metrics"][metric] for line in lines if line["epoch"] <= when]
+        return early[-1] if early else math.nan
+    seen = [line["metrics"][metric] for line in lines]
     late = seen[len(seen) // 2 :]
     return math.fsum(late) / len(late) if late else math.nan
 
@@ -172,7 +178,8 @@ def from_table(folder: Path, spec: Mapping[str, Any], seeds: int) -> Quantity:
     if table.empty:
         raise AnalysisError(f"{path.name} has no row {', '.join(f'{k}={v}' for k, v in spec['row'].items())}")
     row = table.loc[table[spec["column"]].idxmin()]
-    return Quantity(*(float(row[spec[k]]) for k in ("column", "low", "high")), seeds)
+    value, low, high = (float(row[spec[key]]) for key in ("column", "low", "high"))
+    return Quantity(value, low, high, seeds)
 
 
 def estimate(folder: Path, runs: Sequence[Run], claim: Mapping[str, Any]) -> Quantity:

@@ -55,7 +55,11 @@ def main() -> int:
     for name in dict.fromkeys(sweep_of(path) for path in asked):
         sweep = f"{chosen.study}/{name}-{chosen.budget}"
         keys = [f"+experiment={chosen.study}/{name}", f"hydra.sweeper.budget={chosen.budget}", f"sweep={sweep}"]
-        keys += [f"dataset.root={chosen.root}"] if chosen.root and chosen.budget != "smoke" else []
+        on_digits = (
+            chosen.budget == "smoke"
+            and "dataset: text" not in (EXPERIMENTS / chosen.study / f"{name}.yaml").read_text()
+        )
+        keys += [f"dataset.root={chosen.root}"] if chosen.root and not on_digits else []
         if give("creditlab", "-m", *keys) or give("analysis", f"multirun/{sweep}") not in (0, 3):
             failed.append(name)
     give("analysis.reproduction", chosen.study, f"multirun/{chosen.study}", "--budget", chosen.budget)

@@ -114,7 +114,7 @@ def describe(annotation: Any) -> str:
         each = list(dict.fromkeys(describe(a) for a in args if a is not Ellipsis))
         return f"a list{length}, " + ("each " if len(each) == 1 else "") + ", ".join(each) if args else "a list"
     if origin is dict or annotation is dict:
-        return "a mapping"
+        return "a mapping" + (f", each value {describe(args[1])}" if args and args[1] is not Any else "")
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return names.get(annotation, "anything" if annotation is Any else getattr(annotation, "__name__", str(annotation)))
 
@@ -147,7 +147,10 @@ def _fit(value: Any, annotation: Any) -> Any:
         fitted = [_fit(v, a) for v, a in zip(value, each, strict=True)]
         return _REFUSED if any(f is _REFUSED for f in fitted) else fitted
     if origin is dict or annotation is dict:
-        return value if isinstance(value, Mapping) else _REFUSED
+        whole = isinstance(value, Mapping) and (
+            not args or all(_fit(v, args[1]) is not _REFUSED for v in value.values())
+        )
+        return value if whole else _REFUSED
     if annotation is type(None):
         return None if value is None else _REFUSED
     if annotation is float:

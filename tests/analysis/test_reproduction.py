@@ -112,7 +112,16 @@ def test_late_is_the_mean_over_the_second_half_of_the_looks(folder):
     path = folder.add({"test/accuracy": 0.5})
     lines = [f'{{"step":{step},"epoch":0.1,"metrics":{{"m":{step}}}}}\n' for step in (1, 2, 3, 5)]
     (path / "history.jsonl").write_text("".join([*lines, '{"step":6,"epoch":0.1,"metrics":{"test/loss":1}}\n']))
-    assert measure(records.Run(path, "complete"), "m", "late") == 4
+    run = records.Run(path, "complete")
+    assert measure(run, "m", "late") == 4
+
+
+def test_at_an_epoch_is_the_last_look_up_to_it(folder):
+    path = folder.add({"test/accuracy": 0.5})
+    lines = [f'{{"step":{i},"epoch":{epoch},"metrics":{{"m":{i}}}}}\n' for i, epoch in enumerate((0, 0.5, 1.0, 1.5))]
+    (path / "history.jsonl").write_text("".join(lines))
+    run = records.Run(path, "complete")
+    assert [measure(run, "m", when) for when in (0, 1, 1.2, 9)] == [0, 2, 2, 3]
 
 
 @pytest.mark.parametrize("study", STUDIES)

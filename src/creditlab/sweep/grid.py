@@ -34,7 +34,7 @@ class GridSweeper(BasicSweeper):
         self,
         params: dict[str, Any] | None,
         budget: str,
-        budgets: dict[str, dict[str, Any]],
+        budgets: dict[str, dict[str, Any]] | None,
         max_runs: PositiveInt,
         zip: list[list[str]],
         pairs: list[dict],
@@ -43,7 +43,7 @@ class GridSweeper(BasicSweeper):
     ) -> None:
         super().__init__(max_batch_size=None, params=params)
         self.max_runs, self.budget = max_runs, budget
-        self.budgets = {"full": {}, **budgets}
+        self.budgets = {"full": {}, **(budgets or {})}
         plain: Any = OmegaConf.to_container(OmegaConf.create([zip, pairs, exclude, include]))
         self.zip, self.pairs, self.exclude, self.include = plain
 
