@@ -187,7 +187,7 @@ def report(
             }
             for one in shown
         ],
-        folders={name: _address(run.folder, out) for name, run in zip(sweep.runs["run"], sweep.records, strict=True)},
+        folders={name: _address(run.folder, out) for name, run in sweep.named.items()},
         style=style,
         script=script,
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
