@@ -87,24 +87,23 @@ def test_the_seed_gives_nothing_away():
 
 
 def test_shuffled_labels_reach_chance_and_p_holds_its_level(monkeypatch):
-    """Of 400 sweeps whose runs share what the seed does; accuracy has few values, so p is at most the level, or near."""
+    """Of 100 sweeps whose runs share what the seed does (1,000 in benchmarks.error_rates)."""
     monkeypatch.setattr("analysis.fingerprint.DRAWS", 39)
     generator = np.random.default_rng(0)
     p, accuracy = [], []
-    for _ in range(400):
-        names = [f"{a}{s}" for a in ("bp", "fa") for s in range(5)]
-        frame = pd.DataFrame({"run": names, "algorithm": ["bp"] * 5 + ["fa"] * 5, "seed": [*range(5)] * 2})
-        values = generator.normal(size=(10, 3)) + generator.normal(size=(5, 3))[frame["seed"]]
-        frame = frame.assign(status="complete", **{f"w/{k}": values[:, k] for k in range(3)})
+    for _ in range(100):
+        frame = runs(lambda *_: {}, optimisers=("sgd",), seeds=4).drop(columns="optimiser")
+        values = generator.normal(size=(12, 3)) + generator.normal(size=(4, 3))[frame["seed"]]
+        frame = frame.assign(**{f"w/{k}": values[:, k] for k in range(3)})
         table = fingerprint(frame, ["algorithm"], [f"w/{k}" for k in range(3)]).table.set_index("classifier")
         p.append(table["p"])
         accuracy.append(table["shuffled"])
     p, accuracy = pd.DataFrame(p), pd.DataFrame(accuracy)
-    assert accuracy[["linear", "nearest"]].mean().to_numpy() == pytest.approx(0.5, abs=0.02)
-    for level in (0.05, 0.1):
+    assert accuracy[["linear", "nearest"]].mean().to_numpy() == pytest.approx(1 / 3, abs=0.02)
+    for level in (0.1, 0.3):
         held = (p <= level).mean()
-        assert (held <= level + 3 * np.sqrt(level * (1 - level) / 400)).all()
-        assert (held >= level / 4).all()
+        assert (held <= level + 3 * np.sqrt(level * (1 - level) / 100)).all()
+        assert (held >= level / 4).all()  # accuracy has few values, so p is often more than need be
 
 
 def test_what_exists_for_one_algorithm_only_gives_nothing_away():
