@@ -100,6 +100,7 @@ def _crossed(settings: pd.DataFrame, factors: Sequence[str]) -> bool:
 
 def labels(settings: pd.DataFrame) -> pd.DataFrame:
     """Levels as words; a key that an option does not have is a level too."""
+
     def words(column: pd.Series) -> pd.Series:
         # Only a column of one type can be named level by level: as objects 1, 1.0 and True are one level.
         one_type = column.dtype != object

@@ -43,8 +43,10 @@ def _points(runs: pd.DataFrame, factor: str, metrics: Sequence[str]) -> pd.DataF
 def curve(runs: pd.DataFrame, factor: str, metrics: Sequence[str]) -> pd.DataFrame:
     """Mean and Student's interval over seeds by level. Columns: CURVE."""
     levels = _points(runs, factor, metrics).rename_axis(columns="metric").groupby(level=0)
-    found = pd.concat({"n": levels.count(), "mean": levels.mean(), "spread": levels.std()}, axis=1).stack("metric")
-    found = found[found["n"] > 0].reset_index().astype({"n": int})
+    each = {"n": levels.count(), "mean": levels.mean(), "spread": levels.std()}
+    columns = {name: table.melt(ignore_index=False)["value"] for name, table in each.items()}
+    found = each["n"].melt(ignore_index=False)[["metric"]].assign(**columns).reset_index()
+    found = found[found["n"] > 0]
     wide = stats.t.ppf((1 + LEVEL) / 2, found["n"] - 1) * found["spread"] / np.sqrt(found["n"])
     found = found.assign(factor=factor, low=found["mean"] - wide, high=found["mean"] + wide)
     place = {metric: i for i, metric in enumerate(metrics)}

@@ -24,6 +24,7 @@ from analysis.gallery import Plate
 from analysis.report import STATUSES, levels_of, many, number, probability, some
 
 ROWS = 2000  # of a table, shown; the file has all
+LONG = 48  # letters, above which a field may be cut on screen
 OPEN = 40  # rows up to which a table is unfolded
 PROBABILITIES = ("p", "p_adjusted")
 
@@ -59,10 +60,11 @@ def written(value: Any, form: str) -> str:
 
 
 def _field(column: str, value: Any) -> dict[str, Any]:
-    """What the template needs of a field: its text, its key for sorting, its exact value."""
+    """What the template needs of a field: its text, its key for sorting, its exact or full value."""
     numeric = not isinstance(value, str) and value is not None and not pd.isna(value)
     form = "p" if column in PROBABILITIES or column.startswith("p_") else "number"
     exact = repr(float(value)) if numeric and not float(value).is_integer() else ""
+    exact = str(value) if isinstance(value, str) and len(value) > LONG else exact
     return {"text": written(value, form), "key": repr(float(value)) if numeric else "", "exact": exact}
 
 

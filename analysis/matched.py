@@ -35,8 +35,9 @@ def at(history: pd.DataFrame, factors: Sequence[str], by: str, target: float) ->
     steps, progress, values = (history[c].to_numpy(float) for c in ("step", by, metrics))
     known = np.isfinite(values)
     first = np.flatnonzero(~history["run"].duplicated())
-    found, rows = [], []
-    for start, end in zip(first, [*first[1:], len(history)], strict=True):
+    found: list[int] = []
+    rows = []
+    for start, end in zip(first, np.append(first[1:], len(history)), strict=False):
         there = start + np.flatnonzero(np.isfinite(progress[start:end]))
         reached = progress[there] >= target
         if not reached.any():
@@ -53,7 +54,7 @@ def at(history: pd.DataFrame, factors: Sequence[str], by: str, target: float) ->
                 before = after if steps[after] == step else rows_of[np.searchsorted(steps[rows_of], step) - 1]
                 share = (step - steps[before]) / (steps[after] - steps[before]) if after > before else 0.0
                 row[alike] = values[before, alike] + share * (values[after, alike] - values[before, alike])
-        found.append(start)
+        found.append(int(start))
         rows.append([step, *row])
     settings = history.iloc[found][["run", *factors, SEED]].reset_index(drop=True)
     return pd.concat([settings, pd.DataFrame(rows, columns=["step", *metrics], dtype=float)], axis=1)

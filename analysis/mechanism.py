@@ -5,9 +5,9 @@ large as soon as algorithms differ in both, which says nothing of the runs of on
 means away first; *between* is of the means of levels, of which there are few.
 
 Runs of one seed share their start, and runs of one level its effect: they are no independent points (taken as such, p
-of unrelated metrics is below 0.05 in up to one of four). Across and within, levels are what they are and seeds are drawn:
-the spread of z = artanh r is that of the jackknife over seeds, and interval and p are Student's t of z over it with one
-degree of freedom less than there are seeds. They need three seeds. Between levels it is Fisher's z of the means.
+of unrelated metrics is below 0.05 in up to one of four). Across and within, levels are what they are and seeds are
+drawn: the spread of z = artanh r is that of the jackknife over seeds, and interval and p are Student's t of z over it
+with one degree of freedom less than there are seeds. They need three seeds. Between levels it is Fisher's z of means.
 
 *Trajectories*: mean over seeds (over the runs of each first) with Student's band, by level and step.
 """
@@ -90,7 +90,7 @@ def _scopes(
     """A table a scope, a row a metric, of runs that all have a value."""
     every, means = np.zeros(len(x), int), [np.stack([v[level == i].mean(0) for i in range(len(names))]) for v in (x, y)]
     each = [(f"within {factor}={name}", level == i, every) for i, name in enumerate(names)]
-    found = [("across all runs", x, y, over_seeds(x, y, every, seed))]
+    found: list[tuple] = [("across all runs", x, y, over_seeds(x, y, every, seed))]
     found += [(f"within {factor}", _centred(x, level), _centred(y, level), over_seeds(x, y, level, seed))]
     found += [(f"between {factor}", *means, fisher(*means))]
     for scope, rows, one in each:

@@ -93,7 +93,7 @@ def test_r_of_independent_points_is_scipys():
 
 @pytest.mark.parametrize(("seeds", "start", "effect", "r"), [(3, 0.5, 2, 0.6), (5, 1, 2, 0), (10, 0, 0, 0.6)])
 def test_intervals_of_r_cover_what_other_seeds_would_give(seeds, start, effect, r):
-    """95 % ± 2 % of 3,000 draws: four levels × two of another factor, fixed effects of both, random ones of the seed."""
+    """95 % ± 2 % of 3,000 draws: four levels × two of another factor, all fixed, and seeds that are drawn."""
     rng = np.random.default_rng(1)
     level, other, seed = np.indices((4, 2, seeds)).reshape(3, -1)
     mean = effect * rng.normal(size=(2, 4, 2))[:, level, other]
@@ -121,7 +121,7 @@ def test_false_positives_of_r():
     few = seed < 3
     assert (over_seeds(x[few], y[few], level[few], seed[few])[3] < 0.05).mean() < 0.06
     means = rng.normal(size=(2, 4, 4000))
-    r, low, high, p = fisher(*means)
+    _, low, high, p = fisher(*means)
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.02)
     assert ((low <= 0) & (high >= 0)).mean() == pytest.approx(0.95, abs=0.02)
 
@@ -185,7 +185,8 @@ def depths(rng: np.random.Generator, jump: float, after: int, metrics: int, star
     """Levels 1 … 8; the mean rises by `jump` above `after`; five seeds are shared, and differ by `start`."""
     level = np.repeat(np.arange(1, 9), 5)
     seed = np.tile(np.arange(5), 8)
-    values = start * rng.normal(size=(5, metrics))[seed] + jump * (level > after)[:, None] + rng.normal(size=(40, metrics))
+    values = start * rng.normal(size=(5, metrics))[seed] + rng.normal(size=(40, metrics))
+    values += jump * (level > after)[:, None]
     runs = pd.DataFrame(values, columns=[f"m{i}" for i in range(metrics)])
     return runs.assign(**{"architecture.depth": level}, seed=seed, status="complete")
 
@@ -243,8 +244,9 @@ def test_curve_and_factors_that_are_numbers():
 
 
 def test_power_is_that_of_statsmodels():
+    assert power_of(np.array([3, 2, 50]), np.array([12.0, 1e6, 40.0])) == pytest.approx([1, 1, 1], abs=1e-3)
     for effect in (0.3, 0.8, 2.0):
-        for seeds in (3, 10, 40):
+        for seeds in (2, 3, 10, 40):
             theirs = TTestPower().power(effect, seeds, 0.05)
             assert power_of(np.array(seeds), np.array(effect)) == pytest.approx(theirs, rel=1e-6)
         needed = TTestPower().solve_power(effect, power=0.8, alpha=0.05)

@@ -171,13 +171,14 @@ def test_paired_intervals_cover_whatever_the_spread_of_levels_and_seeds():
     runs = pd.DataFrame(values, columns=names).assign(algorithm=level[:, 0], seed=level[:, 1])
     found = paired(runs, "algorithm", [], names)
     assert ((found["ci_low"] <= -0.7) & (found["ci_high"] >= -0.7)).mean() == pytest.approx(0.95, abs=0.02)
-    null = paired(runs.assign(**dict(zip(names, (values - 0.7 * level[:, [0]]).T, strict=True))), "algorithm", [], names)
+    runs[names] -= 0.7 * level[:, [0]]
+    null = paired(runs, "algorithm", [], names)
     assert (null["p"] < 0.05).mean() == pytest.approx(0.05, abs=0.02)
 
 
 def test_all_methods_in_the_design_of_a_sweep():
-    """Two factors, three seeds that all cells share and that matter: 95 % ± 2 % of 1,000 draws for all pairs of a factor
-    by Tukey, for each pair by seed; Games-Howell leaves the seed out and is the more cautious for it."""
+    """Two factors, three seeds that all cells share and that matter: 95 % ± 2 % of 1,000 draws for all pairs of a
+    factor by Tukey, for each pair by seed; Games-Howell leaves the seed out and is the more cautious for it."""
     rng, draws = np.random.default_rng(11), 1000
     runs = crossing([4, 2], 3, True, rng, metrics=0)
     level = runs["algorithm"].str[1].astype(int).to_numpy()

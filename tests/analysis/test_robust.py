@@ -115,8 +115,8 @@ def test_false_positives_where_the_assumptions_fail():
 
 @pytest.mark.parametrize("drop", [[], [0, 5, 9]])
 def test_false_positives_in_the_design_of_a_sweep(drop):
-    """Two factors and three seeds that all cells share and that matter. Permutation holds its level; Welch-James, and the
-    tests of assumptions in cells of three runs, stay below theirs."""
+    """Two factors and three seeds that all cells share and that matter. Permutation holds its level; Welch-James, and
+    the tests of assumptions in cells of three runs, stay below theirs."""
     rng = np.random.default_rng(11)
     runs = crossing([4, 2], 3, True, rng, metrics=0)
     noise = rng.normal(size=(24, 1000)) + rng.normal(size=(3, 1000))[runs["seed"]]
