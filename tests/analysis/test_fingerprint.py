@@ -87,7 +87,7 @@ def test_the_seed_gives_nothing_away():
 
 
 def test_shuffled_labels_reach_chance_and_p_holds_its_level(monkeypatch):
-    """Of 100 sweeps whose runs share what the seed does (1,000 in benchmarks.error_rates)."""
+    """Of 100 sweeps whose runs share what the seed does; of 1,000 in `benchmarks.error_rates`."""
     monkeypatch.setattr("analysis.fingerprint.DRAWS", 39)
     generator = np.random.default_rng(0)
     p, accuracy = [], []
