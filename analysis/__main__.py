@@ -123,7 +123,9 @@ def analyse(options: argparse.Namespace) -> bool:
     if "report" in only:
         from analysis.publish import publish
 
-        written += publish(sweep, made.frames, notes, out)
+        said_of = {"anova": report.anova_notes(made.anova)} if made.anova else {}
+        said_of |= {"concordance": made.concordance.notes} if made.concordance else {}
+        written += publish(sweep, made.frames, {**said_of, **notes}, out)
     said = {
         "folders": [str(folder) for folder in sweep.folders],
         "where": dict(options.where),

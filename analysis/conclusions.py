@@ -137,7 +137,7 @@ def _accuracy(table: pd.DataFrame, factors: Sequence[str]) -> Iterator[Conclusio
 
 def _concordance(table: pd.DataFrame, factors: Sequence[str]) -> Iterator[Conclusion]:
     for row, line in table[table["raters"] != SEED].iterrows():
-        found = line["p"] < FOUND and line["ci_low"] > 1 / line["n_raters"]
+        found = line["p_permutation"] < FOUND and line["ci_low"] > 1 / line["n_raters"]
         text = (
             "On {dataset}, the {n_raters:count} levels of {raters} {verb} on {score}: Kendall's W "
             "{W:fraction} ({ci_low:fraction} to {ci_high:fraction}), where unrelated raters have 1/{n_raters:count}"

@@ -100,7 +100,15 @@ def _crossed(settings: pd.DataFrame, factors: Sequence[str]) -> bool:
 
 def labels(settings: pd.DataFrame) -> pd.DataFrame:
     """Levels as words; a key that an option does not have is a level too."""
-    return settings.astype(object).map(lambda level: "absent" if pd.isna(level) else str(level))
+
+    def words(column: pd.Series) -> pd.Series:
+        # Only a column of one type can be named level by level: as objects 1, 1.0 and True are one level.
+        one_type = column.dtype != object
+        codes, levels = pd.factorize(column, use_na_sentinel=False) if one_type else (slice(None), column)
+        named = np.array(["absent" if pd.isna(level) else str(level) for level in levels.astype(object)], dtype=object)
+        return pd.Series(named[codes], column.index, dtype=object)
+
+    return pd.DataFrame({name: words(settings[name]) for name in settings}, index=settings.index)
 
 
 def build(settings: pd.DataFrame, factors: Sequence[str], order: int = 2) -> Design:

@@ -42,14 +42,15 @@ def _points(runs: pd.DataFrame, factor: str, metrics: Sequence[str]) -> pd.DataF
 
 def curve(runs: pd.DataFrame, factor: str, metrics: Sequence[str]) -> pd.DataFrame:
     """Mean and Student's interval over seeds by level. Columns: CURVE."""
-    tables = []
-    points = _points(runs, factor, metrics)
-    for metric in metrics:
-        found = points[metric].dropna().groupby(level=0).agg(n="count", mean="mean", spread="std")
-        wide = stats.t.ppf((1 + LEVEL) / 2, found["n"] - 1) * found["spread"] / np.sqrt(found["n"])
-        found = found.assign(factor=factor, metric=metric, low=found["mean"] - wide, high=found["mean"] + wide)
-        tables.append(found.reset_index())
-    return pd.concat(tables, ignore_index=True)[CURVE] if tables else pd.DataFrame(columns=CURVE)
+    levels = _points(runs, factor, metrics).rename_axis(columns="metric").groupby(level=0)
+    each = {"n": levels.count(), "mean": levels.mean(), "spread": levels.std()}
+    columns = {name: table.melt(ignore_index=False)["value"] for name, table in each.items()}
+    found = each["n"].melt(ignore_index=False)[["metric"]].assign(**columns).reset_index()
+    found = found[found["n"] > 0]
+    wide = stats.t.ppf((1 + LEVEL) / 2, found["n"] - 1) * found["spread"] / np.sqrt(found["n"])
+    found = found.assign(factor=factor, low=found["mean"] - wide, high=found["mean"] + wide)
+    place = {metric: i for i, metric in enumerate(metrics)}
+    return found.sort_values("metric", key=lambda m: m.map(place), kind="stable", ignore_index=True)[CURVE]
 
 
 def dose(runs: pd.DataFrame, factor: str, metrics: Sequence[str]) -> pd.DataFrame:

@@ -84,6 +84,13 @@ def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     return figure, list(axes[:n])
 
 
+def short(name: object, letters: int = 44) -> str:
+    """A name that leaves room for what it names: of a long one the two ends, of each line."""
+    half = letters // 2
+    lines = str(name).split("\n")
+    return "\n".join(line if len(line) <= letters else f"{line[:half]}…{line[-half + 1 :]}" for line in lines)
+
+
 def _in_order(names: pd.Series) -> list:
     """The distinct values: numbers in their order, names in their natural order."""
     values = list(dict.fromkeys(names))
@@ -117,23 +124,26 @@ def variance_share(anova: pd.DataFrame) -> Figure:
     for i, term in enumerate(terms):
         share = wide[term].reindex(metrics).fillna(0.0).clip(lower=0)
         colour = GREYS.get(term, COLOURS[i % len(COLOURS)])
-        hatch = "////" if ":" in term else HATCHES[i // len(COLOURS) % len(HATCHES)]
+        plain = "" if term in GREYS else HATCHES[i // len(COLOURS) % len(HATCHES)]
+        hatch = "////" if ":" in term else plain
         bars = ax.barh(
             [place[m] for m in metrics], share, left=left, height=0.8, color=colour, edgecolor="white", hatch=hatch
         )
         for metric, bar in zip(metrics, bars, strict=True):
             bar.set_gid(f"{metric} | {term}")
             bar.set_linewidth(0.4)
-        bars.set_label(f"{term} (block)" if term == SEED else term)
+        bars.set_label(f"{term} (block)" if term == SEED else short(term))
         left = left + share
-    ax.set_yticks([place[m] for m in metrics], metrics)
+    ax.set_yticks([place[m] for m in metrics], [short(m) for m in metrics])
     ax.set_ylim(max(place.values(), default=0) + 0.6, -0.5)
     ax.set_xlim(0, max(1.0, left.max()))
     ax.set_xlabel("share of variance, η²")
     ax.tick_params(axis="y", length=0)
     for first, heading in headings.items():
         ax.text(0, place[metrics[first]] - 1, f" {heading}", va="center", fontsize=8, fontweight="bold")
-    columns = int(np.clip(95 // (7 + max(map(len, terms), default=0)), 1, max(len(terms), 1)))  # of 95 letters
+    columns = int(
+        np.clip(95 // (7 + max((len(short(term)) for term in terms), default=0)), 1, max(len(terms), 1))
+    )  # of 95 letters
     figure.legend(loc="outside upper left", ncols=columns, handlelength=1.4, columnspacing=1.2)
     return figure
 
@@ -158,7 +168,7 @@ def intervals(table: pd.DataFrame, what: str, span: tuple[float, float] | None, 
     marks = [c for c in table.columns if c not in ("label", "estimate", "low", "high")]
     for i, mark in enumerate(marks, 1):
         ax.plot(table[mark], np.arange(len(table)), "|", color=COLOURS[i], markersize=11, markeredgewidth=2, label=mark)
-    ax.set_yticks(np.arange(len(table)), table["label"])
+    ax.set_yticks(np.arange(len(table)), [short(label) for label in table["label"]])
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set_xlabel(what)
     ax.set_xlim(span)
@@ -186,6 +196,7 @@ def matrices(
     """
     names = list(dict.fromkeys(table[panel]))
     levels = _in_order(pd.concat([table[row], table[column]]))
+    words = [short(level, 14) for level in levels]
     side = max(1.2, 0.38 * len(levels))
     figure, axes = _panels(len(names), side + 1.1, side + 0.6)
     for ax, name in zip(axes, names, strict=True):
@@ -200,11 +211,11 @@ def matrices(
                 text = ax.text(j, i, format(number, form), ha="center", va="center", color="white" if dark else "black")
                 text.set_fontsize(7)
                 text.set_gid(f"{name} | {levels[i]} | {levels[j]}")
-        ax.set_xticks(range(len(levels)), levels, rotation=45 if max(map(len, map(str, levels))) > 5 else 0)
-        ax.set_yticks(range(len(levels)), levels)
+        ax.set_xticks(range(len(levels)), words, rotation=45 if max(map(len, words)) > 5 else 0)
+        ax.set_yticks(range(len(levels)), words)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
-        ax.set_title(str(name))
+        ax.set_title(short(name, 36))
         ax.set_xlabel(column.replace("_", " ") if column not in ("a", "b") else "")
         ax.set_ylabel(row.replace("_", " ") if row not in ("a", "b") else "")
     figure.colorbar(image, ax=axes, label=what, shrink=0.8, aspect=25).outline.set_visible(False)  # type: ignore[operator]
@@ -232,9 +243,9 @@ def curves(table: pd.DataFrame, x: str, *, panel: str, series: str, label: str, 
             (line,) = ax.plot(at, rows["mean"], color=colour, linestyle=dash, marker=MARKERS[i % len(MARKERS)])
             line.set_gid(f"{' '.join(str(name).split())} | {one}")
             if ax is axes[0]:
-                line.set_label(str(one))
+                line.set_label(short(one, 24))
         if not numeric:
-            ax.set_xticks(range(len(ticks)), ticks, rotation=45 if len(ticks) > 4 else 0)
+            ax.set_xticks(range(len(ticks)), [short(tick, 14) for tick in ticks], rotation=45 if len(ticks) > 4 else 0)
             ax.margins(x=0.1)
         elif log:
             zero = min(ticks) <= 0
@@ -245,10 +256,11 @@ def curves(table: pd.DataFrame, x: str, *, panel: str, series: str, label: str, 
             ax.set_xticks([], minor=True)
         elif numeric and log:
             ax.xaxis.set_major_formatter("{x:g}")  # that of the scale writes mathematics
-        ax.set_title(str(name))
+        ax.set_title(short(name, 36))
         ax.set_xlabel(label)
         ax.grid(axis="y")
-    figure.legend(loc="outside upper left", ncols=min(len(every), 6), title=series, alignment="left")
+    columns = int(np.clip(80 // (6 + max(len(short(one, 24)) for one in every)), 1, len(every)))  # of 80 letters
+    figure.legend(loc="outside upper left", ncols=columns, title=series, alignment="left")
     return figure
 
 
@@ -265,7 +277,7 @@ def rdms(table: pd.DataFrame) -> Figure:
         square[rows["a"], rows["b"]] = square[rows["b"], rows["a"]] = rows["dissimilarity"]
         image = ax.imshow(square, cmap="cividis", vmin=0, vmax=top)
         image.set_gid(f"rdm | {name}")
-        ax.set_title(str(name))
+        ax.set_title(short(name, 36))
         ax.set_xticks(range(0, n, max(1, n // 5)))
         ax.set_yticks(range(0, n, max(1, n // 5)))
         ax.spines[:].set_visible(False)

@@ -39,7 +39,8 @@ COLUMNS = [
 ]
 CONFUSION = ["target", "held_out", "metrics", "classifier", "fold", "true", "identified_as", "n_runs"]
 DRAWS = 499  # of shuffled labels, fewer where there are many runs
-LABELS = 1_000_000  # that are shuffled, at most, if 99 draws allow
+LABELS = 200_000  # that are shuffled, at most, if 99 draws allow
+MOST = 2000  # runs: of more, whole seeds are drawn
 
 Identify = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 
@@ -111,6 +112,19 @@ def _folds(group: np.ndarray, level: np.ndarray) -> list[tuple[str, np.ndarray, 
     return folds
 
 
+def _thinned(runs: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Of more than MOST runs those of some seeds, at least two: their accuracy is known to a hundredth as it is."""
+    words = labels(runs[[SEED]])[SEED]
+    counts = words.value_counts().sort_index()
+    if len(runs) <= MOST or len(counts) < 3:
+        return runs
+    order = np.random.default_rng(0).permutation(len(counts))
+    kept = max(2, int((counts.iloc[order].cumsum() <= MOST).sum()))
+    chosen = runs[words.isin(counts.index[order[:kept]])].reset_index(drop=True)
+    notes.append(f"of {len(runs)} runs those of {kept} seeds out of {len(counts)}, drawn by lot: {len(chosen)}")
+    return chosen
+
+
 def _standardised(values: np.ndarray, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.preprocessing import StandardScaler
 
@@ -147,6 +161,7 @@ def fingerprint(runs: pd.DataFrame, factors: Sequence[str], metrics: Sequence[st
     complete = runs[runs["status"] == "complete"].sort_values("run", ignore_index=True)
     if len(complete) < len(runs):
         notes.append(f"left out, diverged: {len(runs) - len(complete)}")
+    complete = _thinned(complete, notes)
     words = labels(complete[[*factors, SEED]])
     sets = {name: (usable_metrics(complete, of), len(of)) for name, of in sets_of(metrics).items()}
     for name, (used, there) in sets.items():

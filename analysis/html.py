@@ -24,6 +24,7 @@ from analysis.gallery import Plate
 from analysis.report import STATUSES, levels_of, many, number, probability, some
 
 ROWS = 2000  # of a table, shown; the file has all
+LONG = 48  # letters, above which a field may be cut on screen
 OPEN = 40  # rows up to which a table is unfolded
 PROBABILITIES = ("p", "p_adjusted")
 
@@ -59,10 +60,11 @@ def written(value: Any, form: str) -> str:
 
 
 def _field(column: str, value: Any) -> dict[str, Any]:
-    """What the template needs of a field: its text, its key for sorting, its exact value."""
+    """What the template needs of a field: its text, its key for sorting, its exact or full value."""
     numeric = not isinstance(value, str) and value is not None and not pd.isna(value)
     form = "p" if column in PROBABILITIES or column.startswith("p_") else "number"
     exact = repr(float(value)) if numeric and not float(value).is_integer() else ""
+    exact = str(value) if isinstance(value, str) and len(value) > LONG else exact
     return {"text": written(value, form), "key": repr(float(value)) if numeric else "", "exact": exact}
 
 
@@ -187,7 +189,7 @@ def report(
             }
             for one in shown
         ],
-        folders={name: _address(run.folder, out) for name, run in zip(sweep.runs["run"], sweep.records, strict=True)},
+        folders={name: _address(run.folder, out) for name, run in sweep.named.items()},
         style=style,
         script=script,
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",

@@ -31,22 +31,33 @@ def common(history: pd.DataFrame, by: str) -> float:
 def at(history: pd.DataFrame, factors: Sequence[str], by: str, target: float) -> pd.DataFrame:
     """A row a run that reaches `target` of the column `by`: run, factors, seed, step (where it does), the metrics."""
     metrics = outcomes(history, list(factors))
+    history = history.sort_values(["run", "step"], kind="stable")
+    steps, progress, values = (history[c].to_numpy(float) for c in ("step", by, metrics))
+    known = np.isfinite(values)
+    first = np.flatnonzero(~history["run"].duplicated())
+    found: list[int] = []
     rows = []
-    for _, run in history.sort_values(["run", "step"]).groupby("run"):
-        there = run[np.isfinite(run[by])]
-        reached = there[by].to_numpy() >= target
+    for start, end in zip(first, np.append(first[1:], len(history)), strict=False):
+        there = start + np.flatnonzero(np.isfinite(progress[start:end]))
+        reached = progress[there] >= target
         if not reached.any():
             continue
-        first = int(reached.argmax())
-        around = there.iloc[max(first - 1, 0) : first + 1]
-        step = float(np.interp(target, around[by], around["step"]))
-        row = run.iloc[0][["run", *factors, SEED]].to_dict() | {"step": step}
-        for metric in metrics:
-            known = np.isfinite(run[metric].to_numpy(float))
-            steps, values = run["step"].to_numpy()[known], run[metric].to_numpy()[known]
-            row[metric] = np.interp(step, steps, values, left=np.nan, right=np.nan) if known.any() else np.nan
-        rows.append(row)
-    return pd.DataFrame(rows, columns=["run", *factors, SEED, "step", *metrics])
+        around = there[max(int(reached.argmax()) - 1, 0) : int(reached.argmax()) + 1]
+        step = float(np.interp(target, progress[around], steps[around]))
+        row = np.full(len(metrics), np.nan)
+        recorded = known[start:end]
+        for pattern in np.unique(recorded, axis=1).T:  # metrics that are recorded at the same steps
+            rows_of = start + np.flatnonzero(pattern)
+            if len(rows_of) and steps[rows_of[0]] <= step <= steps[rows_of[-1]]:
+                alike = np.flatnonzero((recorded == pattern[:, None]).all(axis=0))
+                after = rows_of[np.searchsorted(steps[rows_of], step)]
+                before = after if steps[after] == step else rows_of[np.searchsorted(steps[rows_of], step) - 1]
+                share = (step - steps[before]) / (steps[after] - steps[before]) if after > before else 0.0
+                row[alike] = values[before, alike] + share * (values[after, alike] - values[before, alike])
+        found.append(int(start))
+        rows.append([step, *row])
+    settings = history.iloc[found][["run", *factors, SEED]].reset_index(drop=True)
+    return pd.concat([settings, pd.DataFrame(rows, columns=["step", *metrics], dtype=float)], axis=1)
 
 
 def matched(history: pd.DataFrame, factors: Sequence[str], by: str, target: float | None = None) -> pd.DataFrame:

@@ -1,17 +1,20 @@
 """What goes with what: metrics with accuracy across runs, and metrics over training.
 
-*Association*: Pearson's r of a metric with an outcome, by Fisher's z for the interval and Student's t for p, in scopes
-that answer different questions. Across all runs r is large as soon as algorithms differ in both, which says nothing of
-the runs of one algorithm. *Within* takes each level's means away first, and pays a degree of freedom for each;
-*between* is of the means of levels, of which there are few. Runs that share a seed or another factor are not
-independent: read the interval across all runs as a lower bound of its width.
+*Association*: Pearson's r of a metric with an outcome, in scopes that answer different questions. Across all runs r is
+large as soon as algorithms differ in both, which says nothing of the runs of one algorithm. *Within* takes each level's
+means away first; *between* is of the means of levels, of which there are few.
+
+Runs of one seed share their start, and runs of one level its effect: they are no independent points (taken as such, p
+of unrelated metrics is below 0.05 in up to one of four). Across and within, levels are what they are and seeds are
+drawn: the spread of z = artanh r is that of the jackknife over seeds, and interval and p are Student's t of z over it
+with one degree of freedom less than there are seeds. They need three seeds. Between levels it is Fisher's z of means.
 
 *Trajectories*: mean over seeds (over the runs of each first) with Student's band, by level and step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,49 +26,105 @@ from analysis.histories import outcomes
 
 COLUMNS = ["factor", "outcome", "metric", "scope", "n", "r", "ci_low", "ci_high", "p", "spearman"]
 TRAJECTORIES = ["factor", "level", "metric", "step", "n", "mean", "low", "high"]
+ROUNDING = 1e-15
 
 
-def correlation(x: np.ndarray, y: np.ndarray, lost: int = 0) -> tuple[float, float, float, float]:
-    """r of `x` and `y` (n,), the ends of its interval, p; `lost` is how many means were taken away beside the mean.
+def _centred(values: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """`values` (n, metrics) less the means of their level (n,), numbered from 0."""
+    sums = np.zeros((level.max() + 1, values.shape[1]))
+    np.add.at(sums, level, values)
+    return values - (sums / np.bincount(level)[:, None])[level]
 
-    NaN where there are too few points or one does not vary.
+
+def _r(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """r of the columns of `x` (n, metrics) with `y` (n, 1), both centred; NaN where one does not vary."""
+    length = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
+    least = 1e-12 * np.maximum(np.abs(x).max(axis=0), np.abs(y).max(axis=0)).clip(min=1e-300)
+    return np.divide((x * y).sum(axis=0), length, out=np.full(x.shape[1], np.nan), where=length > least).clip(-1, 1)
+
+
+def fisher(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+    """r of the columns of `x` (n, metrics) with `y` (n, 1), the ends of its interval and p, of n independent points."""
+    n = len(x)
+    r = _r(x - x.mean(axis=0), y - y.mean(axis=0)) if n > 2 else np.full(x.shape[1], np.nan)
+    t = r * np.sqrt((n - 2) / (1 - r**2).clip(min=1e-300))
+    wide = stats.norm.ppf((1 + LEVEL) / 2) / np.sqrt(n - 3) if n > 3 else np.inf
+    z = np.arctanh(r.clip(-1 + ROUNDING, 1 - ROUNDING))
+    return r, np.tanh(z - wide), np.tanh(z + wide), 2 * stats.t.sf(np.abs(t), n - 2)
+
+
+def over_seeds(x: np.ndarray, y: np.ndarray, level: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The same within `level`, with seeds as what is independent; both (n,), numbered from 0.
+
+    Without a seed's runs, of which level l has n_l,s with the sums x_l,s and y_l,s of centred values,
+        Σxy becomes Σxy − Σ_s xy − Σ_l x_l,s y_l,s / (n_l − n_l,s).
     """
-    free = len(x) - lost
-    x, y = x - x.mean(), y - y.mean()
-    length = np.sqrt((x**2).sum() * (y**2).sum())
-    if free < 3 or not length > 1e-12 * max(np.abs(x).max(), np.abs(y).max(), 1e-300):
-        return (float("nan"),) * 4
-    r = float(np.clip((x * y).sum() / length, -1, 1))
-    t = r * np.sqrt((free - 2) / max(1 - r**2, 1e-300))
-    wide = stats.norm.ppf((1 + LEVEL) / 2) / np.sqrt(free - 3) if free > 3 else np.inf
-    low, high = np.tanh(np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15)) + np.array([-wide, wide]))
-    return r, float(low), float(high), float(2 * stats.t.sf(abs(t), free - 2))
+    x, y = _centred(x, level), _centred(y, level)
+    seeds, none = seed.max() + 1, np.full(x.shape[1], np.nan)
+    r = _r(x, y) if len(x) - level.max() > 2 else none
+    if seeds < 3:
+        return r, none, none, none
+    cells, cell = np.unique(np.stack([seed, level], axis=1), axis=0, return_inverse=True)
+    order = np.argsort(cell.ravel(), kind="stable")
+    counts = np.bincount(cell.ravel())
+    left = np.bincount(level)[cells[:, 1]] - counts
+    weight = np.divide(1, left, out=np.zeros(len(left)), where=left > 0)[:, None]
+    first = np.searchsorted(cells[:, 0], np.arange(seeds))
+
+    def without(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Σab within levels of all runs but a seed's, (seeds, metrics)."""
+        whole, mine, yours = (np.add.reduceat(v[order], np.cumsum(counts) - counts) for v in (a * b, a, b))
+        return (a * b).sum(axis=0) - np.add.reduceat(whole + weight * mine * yours, first)
+
+    with np.errstate(invalid="ignore", divide="ignore"):  # what no longer varies without a seed: NaN
+        parts = without(x, y) / np.sqrt(without(x, x).clip(min=0) * without(y, y).clip(min=0))
+        z, parts = (np.arctanh(each.clip(-1 + ROUNDING, 1 - ROUNDING)) for each in (r, parts))
+        error = np.sqrt((seeds - 1) * parts.var(axis=0))
+        wide = stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * error
+        return r, np.tanh(z - wide), np.tanh(z + wide), 2 * stats.t.sf(np.abs(z) / error, seeds - 1)
+
+
+def _scopes(
+    x: np.ndarray, y: np.ndarray, factor: str, level: np.ndarray, names: Sequence[str], seed: np.ndarray
+) -> Iterator[pd.DataFrame]:
+    """A table a scope, a row a metric, of runs that all have a value."""
+    every, means = np.zeros(len(x), int), [np.stack([v[level == i].mean(0) for i in range(len(names))]) for v in (x, y)]
+    each = [(f"within {factor}={name}", level == i, every) for i, name in enumerate(names)]
+    found: list[tuple] = [("across all runs", x, y, over_seeds(x, y, every, seed))]
+    found += [(f"within {factor}", _centred(x, level), _centred(y, level), over_seeds(x, y, level, seed))]
+    found += [(f"between {factor}", *means, fisher(*means))]
+    for scope, rows, one in each:
+        own = over_seeds(x[rows], y[rows], one[rows], np.unique(seed[rows], return_inverse=True)[1].ravel())
+        found.append((scope, x[rows], y[rows], own))
+    for place, (scope, a, b, (r, low, high, p)) in enumerate(found):
+        ranks = (stats.rankdata(v, axis=0) - (len(a) + 1) / 2 for v in (a, b))
+        columns = {"n": len(a), "r": r, "ci_low": low, "ci_high": high, "p": p, "spearman": _r(*ranks)}
+        yield pd.DataFrame(columns).assign(scope=scope, place=place)
 
 
 def association(runs: pd.DataFrame, factor: str, outcome: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """r of each of `metrics` with `outcome` over `runs` (a row a run): across all, within the levels of `factor`
-    (pooled, and of each), and between them. Columns: COLUMNS."""
+    """r of each of `metrics` with `outcome` over `runs` (a row a run, with `factor` and seed): across all, within the
+    levels of `factor` (pooled, and of each), and between them. Columns: COLUMNS."""
     runs = runs[runs["status"] == "complete"] if "status" in runs else runs
-    words = labels(runs[[factor]])[factor]
-    rows = []
-    for metric in metrics:
-        kept = np.isfinite(runs[metric].to_numpy(float)) & np.isfinite(runs[outcome].to_numpy(float))
-        data = pd.DataFrame({"level": words, "x": runs[metric], "y": runs[outcome]})[kept].astype(
-            {"x": float, "y": float}
-        )
-        means = data.groupby("level")[["x", "y"]].mean()
-        own = data[["x", "y"]] - means.loc[data["level"]].to_numpy()
-        scopes = [("across all runs", data, 0), (f"within {factor}", own, max(len(means) - 1, 0))]
-        scopes += [(f"between {factor}", means, 0)]
-        scopes += [(f"within {factor}={level}", each, 0) for level, each in data.groupby("level")]
-        for scope, points, lost in scopes:
-            x, y = points["x"].to_numpy(), points["y"].to_numpy()
-            if not len(x):
-                continue
-            found = correlation(x, y, lost)
-            ranks = correlation(stats.rankdata(x), stats.rankdata(y))[0]
-            rows.append((factor, outcome, metric, scope, len(x), *found, ranks))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    words = labels(runs[[factor, SEED]])
+    y, values = runs[[outcome]].to_numpy(float), runs[list(metrics)].to_numpy(float)
+    there = np.isfinite(values) & np.isfinite(y)
+    groups: dict[bytes, list[int]] = {}  # metrics with a value for the same runs
+    for index in range(len(metrics)):
+        groups.setdefault(there[:, index].tobytes(), []).append(index)
+    tables = []
+    for members in groups.values():
+        kept = there[:, members[0]]
+        if not kept.any():
+            continue
+        level, names = pd.factorize(words.loc[kept, factor], sort=True)
+        seed = pd.factorize(words.loc[kept, SEED], sort=True)[0]
+        for table in _scopes(values[np.ix_(kept, members)], y[kept], factor, level, list(names), seed):
+            tables.append(table.assign(metric=[metrics[i] for i in members], index=members))
+    if not tables:
+        return pd.DataFrame(columns=COLUMNS)
+    table = pd.concat(tables, ignore_index=True).sort_values(["index", "place"], ignore_index=True)
+    return table.assign(factor=factor, outcome=outcome)[COLUMNS]
 
 
 def trajectories(history: pd.DataFrame, factors: Sequence[str], factor: str) -> pd.DataFrame:

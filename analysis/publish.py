@@ -62,16 +62,30 @@ TITLES = {
         "A row a fold, true level and level identified.",
     ),
     "assumptions": ("Assumptions", "A row a metric: are residuals normal, and equally spread over cells?"),
-    "robust": ("Where assumptions fail", "A row a metric, term and test that does not need them."),
+    "robust": (
+        "Where assumptions fail",
+        "A row a metric, term and test that does not need them; empty where no assumption is refuted.",
+    ),
     "posthoc": ("Pairwise comparisons", "A row a metric and pair of levels: their difference with its interval."),
     "multiplicity": ("Multiplicity", "A row a metric and term: p adjusted within its family of metrics."),
     "shares": ("Share of variance", "A row a metric and term."),
     "agreement": ("Agreement of each two", "A row a pair of raters."),
-    "matched": ("Matched comparison", "Contrasts at equal accuracy, steps or distance from the start."),
-    "association": ("Association with accuracy", "A row a metric and scope: across runs, within and between levels."),
-    "dose": ("Trends", "A row a numeric factor and metric: trend and change point."),
-    "curve": ("Curves", "A row a numeric factor, metric and level."),
-    "power": ("Power", "How many seeds a difference needs."),
+    "matched": (
+        "Matched comparison",
+        "A row a metric and pair of levels that share two seeds or more, at equal accuracy, steps or distance from the "
+        "start.",
+    ),
+    "association": (
+        "Association with accuracy",
+        "A row a metric and scope: across runs, within and between levels. Intervals need three seeds; p is not "
+        "adjusted.",
+    ),
+    "dose": ("Trends", "A row a factor of three numeric levels or more, and metric: trend and change point."),
+    "curve": ("Curves", "A row a factor of three numeric levels or more, metric and level."),
+    "power": (
+        "Power",
+        "A row a metric and pair of levels that share seeds: how many seeds their difference needs for a power of 0.8.",
+    ),
     "trajectories": ("Trajectories", "A row a factor's level, metric and step."),
     "rdms": ("Dissimilarity of classes", "A row a layer, level and pair of classes."),
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -29,10 +30,17 @@ def confusion(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return rates[~np.eye(classes, dtype=bool)]
 
 
+def pairs(label: np.ndarray) -> pd.MultiIndex:
+    """The items of `confusion`: a class, and the other that it is taken for."""
+    classes = range(1 + int(label.max()))
+    return pd.MultiIndex.from_tuples(list(permutations(classes, 2)), names=["class", "taken_for"])
+
+
 def rate(
     runs: pd.DataFrame, found: Mapping[str, Run], factors: Sequence[str], notes: list[str]
 ) -> dict[tuple[str, str], pd.DataFrame]:
-    """{(score, factor): scores} over `runs` of one data set, each read once; a row a rater and seed, a column an item.
+    """{(score, factor): scores} over `runs` of one data set, each read once; a row a rater and seed, a column an item
+    (of confusion: a pair of classes, so that columns have two levels).
 
     {} if the runs do not have the same test set. `notes` gets what was left out and why.
     """
@@ -78,6 +86,7 @@ def rate(
         (score, factor): pd.DataFrame(
             [total / counts[score, factor, *rater] for rater, total in means.items()],
             index=pd.MultiIndex.from_tuples(means, names=["rater", SEED]),
+            columns=pairs(first[1]) if first and score == "confusion" else None,
         ).sort_index()
         for (score, factor), means in sums.items()
     }

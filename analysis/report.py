@@ -162,20 +162,25 @@ def print_anova(console: Console, anova: Anova) -> None:
             console.print()
     else:
         _say(console, "Nothing can be tested.")
+    _say(console, *anova_notes(anova))
+
+
+def anova_notes(anova: Anova) -> list[str]:
+    """What was fitted, what was left out and why."""
+    lines = []
     for model in anova.models[:SHOWN]:
-        _say(console, _model(model, alone=len(anova.models) == 1), *(f"  {note}" for note in model.notes))
+        lines += [_model(model, alone=len(anova.models) == 1), *(f"  {note}" for note in model.notes)]
     if len(anova.models) > SHOWN:
-        _say(console, f"… and {len(anova.models) - SHOWN} models more, in analysis.json")
-    if metrics:
+        lines.append(f"… and {len(anova.models) - SHOWN} models more, in analysis.json")
+    if anova.families:
         families = ", ".join(f"{term} {size}" for term, size in anova.families.items())
-        _say(
-            console, f"p: F test, Holm's adjustment over all tests of one term ({families}). η²: share of the total SS."
+        lines.append(
+            f"p: F test, Holm's adjustment over all tests of one term ({families}). η²: share of the total SS."
         )
     reasons = defaultdict(list)
     for metric, reason in anova.untested.items():
         reasons[reason].append(metric)
-    for reason, names in reasons.items():
-        _say(console, f"Not tested, {reason}: {some(names)}")
+    return lines + [f"Not tested, {reason}: {some(names)}" for reason, names in reasons.items()]
 
 
 def print_checks(console: Console, frames: Mapping[str, pd.DataFrame]) -> None:

@@ -14,10 +14,9 @@ So every mean over pairs of runs is a difference of squared lengths of sums, and
 *Pairs.* Runs of one seed share their initial weights, and two runs of one level (all else equal) never share a seed. So
 within and between are both taken over pairs of runs of *different* seeds, all other factors equal; pairs of one seed
 stand in a column of their own. p: levels permuted within blocks (the same other factors, the same seed where levels
-share seeds), one-sided, (1 + #{within* ≥ within}) / (1 + draws). Intervals: jackknife over items (ten classes are ten
-items, not 45 pairs); of a pair of levels on Fisher's scale, of the difference with Student's t. In simulations of ten
-items they held the value of a population of items in 95 to 99 of 100 draws: the jackknife overstates the spread of
-statistics of pairs (Efron, Stein 1981), most where there is no difference.
+share seeds), one-sided, (1 + #{within* ≥ within}) / (1 + draws). Intervals: jackknife over items
+(ten classes are ten items, not 45 pairs) with Student's t; of a pair of levels on Fisher's scale. The jackknife counts
+twice what of a variance is of pairs of items (Efron & Stein 1981), so (n − 2)/n of its variance is taken, for n items.
 
 A run whose distances do not vary (a dead layer) has no such vector: it is left out and counted.
 """
@@ -185,6 +184,11 @@ def jackknife(parts: np.ndarray) -> np.ndarray:
     return np.sqrt((len(parts) - 1) * parts.var(axis=0))
 
 
+def reach(parts: np.ndarray, items: int) -> np.ndarray:
+    """Half an interval of a statistic of pairs of `items`, from estimates that leave out a group each, (groups, …)."""
+    return stats.t.ppf((1 + LEVEL) / 2, len(parts) - 1) * np.sqrt((items - 2) / items) * jackknife(parts)
+
+
 def compare(
     settings: pd.DataFrame, matrices: np.ndarray, factor: str, others: Sequence[str], measure: Measure
 ) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -218,8 +222,8 @@ def compare(
         parts.append(np.arctanh(part_means.clip(-1 + 1e-12, 1 - 1e-12)))
         contrasts.append(np.subtract(*_contrast(part_means, n)))
     middle = np.arctanh(means.clip(-1 + 1e-12, 1 - 1e-12))
-    reach = stats.norm.ppf((1 + LEVEL) / 2) * jackknife(np.stack(parts))
-    wide = stats.t.ppf((1 + LEVEL) / 2, len(left_out) - 1) * float(jackknife(np.array(contrasts)))
+    around = reach(np.stack(parts), len(items))
+    wide = float(reach(np.array(contrasts), len(items)))
 
     testable = np.isfinite(within) and np.isfinite(between)
     same_n = _products(np.ones((len(vectors), 1)), runs)[1]
@@ -239,8 +243,8 @@ def compare(
             "b": np.asarray(names, dtype=object)[b],
             "n_pairs": np.where(a == b, n[a, b] / 2, n[a, b]).astype(int),
             "similarity": means[a, b],
-            "ci_low": np.tanh(middle - reach)[a, b],
-            "ci_high": np.tanh(middle + reach)[a, b],
+            "ci_low": np.tanh(middle - around)[a, b],
+            "ci_high": np.tanh(middle + around)[a, b],
         }
     )
     return row, pairs[pairs["n_pairs"] > 0].reset_index(drop=True)
@@ -250,7 +254,6 @@ def _representations(
     sweep: Sweep, chosen: Iterable[Distance], notes: list[str]
 ) -> dict[tuple[str, str, str, int], dict[str, dict[str, np.ndarray]]]:
     """{(dataset, kind, layer, items): {run: {distance: matrix}}} of the runs that are complete, each read once."""
-    found = dict(zip(sweep.runs["run"], sweep.records, strict=True))
     usable = sweep.usable
     complete = usable[usable["status"] == "complete"]
     if len(complete) < len(usable):
@@ -259,7 +262,7 @@ def _representations(
     unread = []
     for run, dataset in zip(complete["run"], complete["dataset"], strict=True):
         try:
-            arrays = found[run].arrays()
+            arrays = sweep.named[run].arrays()
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             unread.append(f"{run} ({type(error).__name__}: {error})")
             continue

@@ -1,6 +1,7 @@
-"""How long the analysis takes on a large sweep: collecting its runs, the analysis of variance, the concordance.
+"""How long the analysis takes on a large sweep: collecting its runs, its statistics, all of it with the report.
 
     python -m benchmarks.analysis_speed [--runs 10000] [--metrics 200]
+    python -m benchmarks.analysis_speed --growth 1000 10000 100000 --metrics 20    # whether time grows as the runs do
 
 The runs are made up: four factors and a seed, each run's metrics its factors' effects and noise, some runs missing.
 """
@@ -10,8 +11,9 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import resource
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -19,10 +21,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.anova import anova
+from analysis.cache import NAME as CACHE
 from analysis.collect import collect
 from analysis.concordance import agreement, kendall_w
 from analysis.posthoc import posthoc
-from benchmarks.measure import load, now, show
+from benchmarks.measure import ROOT, call, load, now, show
 from creditlab import records
 
 LEVELS = {"algorithm": 8, "optimiser": 5, "dataset": 4, "architecture": 3}
@@ -74,11 +77,36 @@ def timed(what: Callable[[], object], rounds: int = 3) -> list[str]:
     return [f"{min(t.wall for t in taken):.2f}", f"{min(t.cpu for t in taken):.2f}"]
 
 
+def report(folder: Path) -> tuple[list[str], float]:
+    """Seconds of wall and processor time of `python -m analysis`, from cold, and the GiB at its peak."""
+    (folder / CACHE).unlink(missing_ok=True)
+    done, seconds = call(["-m", "analysis", str(folder)], ROOT)
+    assert done.returncode == 0, done.stderr
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # the greatest of all children
+    return [f"{seconds.wall:.1f}", f"{seconds.cpu:.1f}"], peak
+
+
+def growth(counts: Sequence[int], metrics: list[str], cores: str) -> None:
+    rows = []
+    for count in sorted(counts):
+        with tempfile.TemporaryDirectory() as place:
+            runs = frame(count, len(metrics), np.random.default_rng(0))
+            write(Path(place), runs, metrics)
+            cold = timed(lambda place=Path(place): collect(place), 1)  # type: ignore[misc]
+            taken, peak = report(Path(place))
+            rows.append([str(len(runs)), *cold, *taken, f"{1000 * float(taken[1]) / len(runs):.2f}", f"{peak:.2f}"])
+    columns = ["runs", "collecting: wall s", "processor s", "report: wall s", "processor s", "ms a run", "peak GiB"]
+    show(f"growth, {len(metrics)} metrics ({cores})", columns, rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds that the analysis takes on a large sweep.")
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--metrics", type=int, default=200)
+    parser.add_argument("--growth", type=int, nargs="+", default=[], metavar="RUNS")
     options = parser.parse_args()
+    if options.growth:
+        return growth(options.growth, names(options.metrics), load())
     generator = np.random.default_rng(0)
     runs, metrics = frame(options.runs, options.metrics, generator), names(options.metrics)
     factors, cores = list(LEVELS), load()
@@ -102,6 +130,8 @@ def main() -> None:
         write(Path(place), runs, metrics)
         rows.append([f"collecting {len(runs)} runs, cold", *timed(lambda: collect(Path(place)), 1), "5"])
         rows.append(["again, from the cache", *timed(lambda: collect(Path(place))), ""])
+        taken, peak = report(Path(place))
+        rows.append([f"all tables and the report, cold ({peak:.2f} GiB; goal 2)", *taken, "60"])
     title = f"{len(runs)} runs × {len(metrics)} metrics ({cores})"
     show(title, ["what", "wall, least s", "processor, least s", "goal, at most"], rows)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import unescape
+
 import numpy as np
 import pytest
 from conftest import Folder
@@ -54,6 +56,23 @@ def aliased(folder: Folder) -> None:
             folder.add(**drawn("test/accuracy"), keys={"optimiser.lr": rate}, algorithm=algorithm, seed=seed)
 
 
+def an_empty_cell_and_names_with_markup(folder: Folder) -> None:
+    for algorithm in ("bp", "<b>fa</b>"):
+        for width in (1, 2, 3):
+            for seed in range(3):
+                if (algorithm, width) != ("bp", 2):
+                    keys = {"algorithm.kind": algorithm, "architecture.width": width}
+                    folder.add(**drawn("test/accuracy", "<i>a</i>/[b]/x"), keys=keys, seed=seed)
+
+
+def partial_diverged_and_of_mixed_schemas(folder: Folder) -> None:
+    folder.cross(lambda **_: drawn("test/accuracy"), 3, algorithm=["bp", "fa"])
+    folder.add(status="diverged", algorithm="bp", seed=3)
+    folder.add(status="failed", algorithm="fa", seed=3)
+    old = folder.add(**drawn("test/accuracy"), algorithm="fa", seed=4) / "run.json"
+    old.write_text(old.read_text().replace('"schema": 1', '"schema": 99'))
+
+
 def a_level_that_is_no_number(folder: Folder) -> None:
     for width in (1, 2, 3, None):
         for seed in range(3):
@@ -69,6 +88,10 @@ def a_level_that_is_no_number(folder: Folder) -> None:
         (constant, 3, "Not tested, does not vary within cells: nothing to test against: weights/a/x"),
         (one_level_has_a_value, 0, "Not tested, no factor varies among the runs that have it: weights/a/x"),
         (aliased, 0, "optimiser.lr is aliased: algorithm tells its value"),
+        (an_empty_cell_and_names_with_markup, 0, "left out: no run at algorithm.kind=bp, architecture.width=2"),
+        (partial_diverged_and_of_mixed_schemas, 0, "diverged: bp-sgd-digits-mlp-s3"),
+        (partial_diverged_and_of_mixed_schemas, 0, "failed: fa-sgd-digits-mlp-s3"),
+        (partial_diverged_and_of_mixed_schemas, 0, "corrupt: fa-sgd-digits-mlp-s4"),
         (a_level_that_is_no_number, 0, "Factors: architecture.width (1, 2, 3, null); 3 seeds"),
     ],
 )
@@ -77,5 +100,9 @@ def test_it_is_said(folder, capsys, monkeypatch, make, status, said):
     make(folder)
     assert main([str(folder.path), "--format", "csv", "parquet", "latex", "markdown"]) == status
     assert said in capsys.readouterr().out
+    page = (folder.path / "report" / "report.html").read_text()
+    assert said.startswith("Factors: ") or said in unescape(page)
+    assert "<b>" not in page
+    assert "<i>" not in page
     for name in NAMES:
         assert (folder.path / "report" / f"{name}.csv").stat().st_size > 10

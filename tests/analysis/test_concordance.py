@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,14 @@ from analysis.concordance import (
     bootstrap_w,
     concordance,
     interval,
+    interval_over_classes,
     kendall_w,
     mean_spearman,
     noise_ceiling,
     permutation_p,
     spearman,
 )
-from analysis.ratings import confusion
+from analysis.ratings import confusion, pairs
 
 sizes = {"m": st.integers(2, 6), "n": st.integers(3, 12), "state": st.integers(0, 2**32 - 1)}
 
@@ -133,16 +134,65 @@ def test_worked_example_with_ties():
     assert row["floor"] == 1 / 3
 
 
-def test_every_p_of_unrelated_raters_is_at_its_level():
+@pytest.fixture
+def few_permutations(monkeypatch):
+    monkeypatch.setattr("analysis.concordance.PERMUTED", 0)  # 99: p ≤ 0.05 has the chance 0.05 all the same
+
+
+def test_every_p_of_unrelated_raters_is_at_its_level(few_permutations):
     rng = np.random.default_rng(7)
-    index = pd.MultiIndex.from_product([range(4), ["0"]])
-    rows = [permutation_p(rng.normal(size=(4, 12)), rng) for _ in range(400)]
-    assert np.mean(np.array(rows) < 0.05) == pytest.approx(0.05, abs=0.035)  # 400 draws: three standard errors
+    p = np.array([permutation_p(rng.normal(size=(4, 12)), rng) for _ in range(1500)])
+    assert (p <= 0.05).mean() == pytest.approx(0.05, abs=0.02)
     w = np.array([kendall_w(rng.normal(size=(4, 12))) for _ in range(4000)])
     df1 = 11 - 2 / 4
     assert (stats.f.sf(3 * w / (1 - w), df1, 3 * df1) < 0.05).mean() == pytest.approx(0.05, abs=0.015)
+
+
+def test_raters_that_agree_in_all():
+    index = pd.MultiIndex.from_product([range(4), ["0"]])
     same = agreement(pd.DataFrame(np.tile(np.arange(12.0), (4, 1)), index=index)).iloc[0]
     assert (same["W"], same["p_permutation"], same["p_F"]) == (1, 1 / 1000, 0)
+
+
+def confusions(raters: int, classes: int, common: float, own: float, rng: np.random.Generator) -> np.ndarray:
+    """(raters, items): effects of class, of what it is taken for and of the pair; shared, and each rater's own."""
+
+    def part(size: float) -> np.ndarray:
+        return size * sum(rng.normal(size=shape) for shape in ((classes, 1), (1, classes), (classes, classes)))
+
+    shared, off = part(common), ~np.eye(classes, dtype=bool)
+    return np.stack([(shared + part(own))[off] for _ in range(raters)])
+
+
+def test_p_of_confusion_is_at_its_level_though_classes_differ(few_permutations):
+    rng = np.random.default_rng(10)
+    items = np.array(pairs(np.arange(10)).tolist())
+    drawn = [confusions(3, 10, 0, 1, rng) for _ in range(1200)]
+    assert np.mean([permutation_p(x, rng, items) <= 0.05 for x in drawn]) == pytest.approx(0.05, abs=0.02)
+    assert np.mean([permutation_p(x, rng) <= 0.05 for x in drawn[:300]]) > 0.08  # taking pairs of classes for items
+
+
+def test_p_of_confusion_is_the_share_of_all_relabellings():
+    rng = np.random.default_rng(11)
+    items = list(permutations(range(3), 2))
+    for _ in range(5):
+        x = confusions(2, 3, 1, 1, rng)
+        w = [
+            kendall_w(np.stack([x[0], [x[1][items.index((new[i], new[j]))] for i, j in items]]))
+            for new in permutations(range(3))
+        ]
+        share = np.mean(np.array(w) >= w[0] - 1e-12)
+        assert permutation_p(x, rng, np.array(items)) == pytest.approx(share, abs=0.06)
+
+
+def test_the_interval_of_confusion_covers_w_of_all_classes():
+    """95 % ± 2 % of 1,000 draws of ten classes."""
+    rng = np.random.default_rng(12)
+    items = np.array(pairs(np.arange(10)).tolist())
+    truth = np.mean([kendall_w(confusions(4, 250, 1, 1, rng)) for _ in range(4)])
+    ends = np.array([interval_over_classes(confusions(4, 10, 1, 1, rng), items) for _ in range(1000)])
+    assert ((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean() == pytest.approx(0.95, abs=0.02)
+    assert np.isnan(interval_over_classes(confusions(4, 3, 1, 1, rng), np.array(pairs(np.arange(3)).tolist()))).all()
 
 
 def test_the_interval_covers_w_of_all_items():
@@ -233,6 +283,8 @@ def test_confusion_of_a_sweep(folder):
     assert list(rows.index) == [(s, r) for s in ("loss", "confusion") for r in ("algorithm", "seed")]
     assert rows.loc[("confusion", "algorithm"), ["n_raters", "n_items"]].tolist() == [2, 6]
     assert rows.loc[("confusion", "algorithm"), "W"] == 1
+    assert np.isnan(rows.loc["confusion", ["p", "p_F"]].astype(float)).all(axis=None)  # pairs are no independent items
+    assert rows.loc["confusion", "p_permutation"].notna().all()
     assert rows.loc[("loss", "algorithm"), "W"] == pytest.approx(0.5, abs=0.1)
     assert list(found.pairs.columns) == PAIRS == ["dataset", "score", "raters", "rater_a", "rater_b", "spearman"]
     assert len(found.pairs) == 2 * (1 + 3)

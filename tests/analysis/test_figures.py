@@ -110,6 +110,25 @@ def test_names_with_markup_and_mathematics_are_drawn_as_they_are(anova):
     assert not list(svg.iter(f"{SVG}script"))
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_long_names_leave_room_for_the_figure(anova):
+    """Of a long name the ends are written, and nothing is squeezed."""
+    name = f"weights/{'layer_' * 40}/stable_rank"
+    svg = parsed(figures.variance_share(anova.replace("weights/fc1/stable_rank", name)))
+    x = path(svg, f"{name} | algorithm")[:, 0]
+    assert x.max() - x.min() > 100  # half of the width, in points
+    assert figures.short(name) in texts(svg)
+    assert figures.short("two\nlines") == "two\nlines"
+    assert figures.short(name, 14) == "weights…e_rank"
+    pairs = pd.DataFrame([("p" * 99, name, name, 0.5), ("p" * 99, "b", name, 0.5)], columns=["panel", "a", "b", "rho"])
+    figures.to_bytes(
+        figures.matrices(pairs, *("a", "b", "rho"), panel="panel", what="ρ", span=(0, 1), form=".2f"), "png"
+    )
+    lines = [("p" * 99, s * 60, x, 1.0, 0.0, 2.0) for s in "abcdefgh" for x in (0, 1, 2)]
+    table = pd.DataFrame(lines, columns=["panel", "series", "x", "mean", "low", "high"])
+    figures.to_bytes(figures.curves(table, "x", panel="panel", series="series", label="x", log=False), "png")
+
+
 def test_layers_are_averaged_where_there_are_too_many(anova):
     more = pd.concat([anova, anova.replace("weights/fc1/stable_rank", "weights/fc2/stable_rank").assign(eta_sq=0.1)])
     table = figures.over_layers(more).set_index(["metric", "term"])["eta_sq"]

@@ -65,6 +65,20 @@ def test_speed_no_longer_shows_at_equal_accuracy():
     )
 
 
+def test_intervals_at_equal_accuracy_cover_and_false_positives_are_at_the_level():
+    """95 % ± 2 % of 1,000 metrics that follow the accuracy, with an offset of the algorithm and one of each run."""
+    rng, draws = np.random.default_rng(0), 1000
+    history = learning({"bp": 0.008, "fa": 0.004}, seeds=5).drop(columns="weights/a")
+    run, fa = pd.factorize(history["run"])[0], (history["algorithm"] == "fa").to_numpy()
+    follows = 10 * history["test/accuracy"].to_numpy()[:, None] + rng.normal(size=(10, draws))[run]
+    for offset in (1.0, 0.0):
+        values = pd.DataFrame(follows + offset * fa[:, None], columns=[f"w/{i}" for i in range(draws)])
+        table = matched(pd.concat([history, values], axis=1), ["algorithm"], "test/accuracy")
+        table = table[table["metric"] != "step"]
+        assert ((table["ci_low"] <= -offset) & (table["ci_high"] >= -offset)).mean() == pytest.approx(0.95, abs=0.02)
+    assert (table["p"] < 0.05).mean() == pytest.approx(0.05, abs=0.02)
+
+
 def test_what_is_not_there_gives_no_rows():
     history = learning({"bp": 0.008, "fa": 0.004})
     assert matched(history, ["algorithm"], CHANGE).empty

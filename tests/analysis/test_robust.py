@@ -113,6 +113,26 @@ def test_false_positives_where_the_assumptions_fail():
         assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.02), term
 
 
+@pytest.mark.parametrize("drop", [[], [0, 5, 9]])
+def test_false_positives_in_the_design_of_a_sweep(drop):
+    """Two factors and three seeds that all cells share and that matter. Permutation holds its level; Welch-James, and
+    the tests of assumptions in cells of three runs, stay below theirs."""
+    rng = np.random.default_rng(11)
+    runs = crossing([4, 2], 3, True, rng, metrics=0)
+    noise = rng.normal(size=(24, 1000)) + rng.normal(size=(3, 1000))[runs["seed"]]
+    runs = pd.concat([runs, pd.DataFrame(noise, columns=NAMES[:1000])], axis=1).drop(index=drop)
+    table = robust(runs, FACTORS[:2], NAMES[:1000])
+    for (test, term), p in table.groupby(["test", "term"])["p"]:
+        wrong = (p < 0.05).mean()
+        assert wrong == pytest.approx(0.05, abs=0.02) if test == "permutation" else wrong < 0.05, (test, term)
+    found = assumptions(runs, FACTORS[:2], NAMES[:1000])
+    assert (found["p_normality"] < 0.05).mean() < 0.07
+    assert (found["p_spread"] < 0.05).mean() < 0.07
+    pd.testing.assert_frame_equal(
+        found, assumptions(runs.sample(frac=1, random_state=0), FACTORS[:2], NAMES[:1000]), rtol=1e-9
+    )
+
+
 def test_columns_are_frozen_and_rows_in_any_order_do():
     runs = crossing([3, 2], 4, True, np.random.default_rng(9))
     np.random.seed(0)  # noqa: NPY002
