@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pandas as pd
 import pytest
 from conftest import Folder
@@ -221,3 +223,12 @@ def test_a_cache_that_cannot_be_read_is_none(folder):
     for content in (b"PK not a zip", b"", (folder.path / cache.NAME).read_bytes()[:200]):
         (folder.path / cache.NAME).write_bytes(content)
         pd.testing.assert_frame_equal(analysis.load(folder.path).runs, first.runs)
+
+
+def test_garbage_collection_goes_on_afterwards(folder):
+    folder.add({"test/accuracy": 0.5})
+    analysis.load(folder.path)
+    assert gc.isenabled()
+    with pytest.raises(analysis.AnalysisError, match="algorithm=none"):
+        analysis.load(folder.path, where={"algorithm": ["none"]})
+    assert gc.isenabled()
