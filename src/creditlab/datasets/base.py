@@ -35,6 +35,7 @@ class Arrays:
     high: float
     mean: Tensor  # float64, broadcasts over input_shape: (channels, 1, 1) for images
     std: Tensor
+    tokens: int | None = None  # as in Task
 
 
 def image_arrays(
@@ -101,6 +102,7 @@ class Dataset:
             classes=arrays.classes,
             low=(arrays.low * self._gain + self._bias).min().item(),
             high=(arrays.high * self._gain + self._bias).max().item(),
+            tokens=arrays.tokens,
         )
         self.to(torch.device("cpu"), torch.float32)
 
