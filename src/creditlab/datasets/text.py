@@ -116,7 +116,7 @@ def _file(root: str, path: str) -> Path:
 def _load(file: Path, level: str, context: int, test_fraction: float) -> tuple[Tensor, int, int]:
     """The tokens (n,), how many kinds there are, and the number of windows before the test part."""
     symbols = np.fromfile(file, dtype=np.uint8) if level == "byte" else _characters(file)
-    needed = context + math.ceil(1 / min(test_fraction, 1 - test_fraction))
+    needed = context + math.ceil(1 / min(test_fraction, 1 - test_fraction) - 1e-9)  # a window for each of two parts
     if len(symbols) < needed:
         raise ValueError(
             f"{file} is too short: it has {len(symbols)} {level}s, and context={context} with "
