@@ -201,6 +201,23 @@ def test_a_prediction_looks_at_no_later_token() -> None:
         assert not torch.isclose(a[:, :, 8:], b[:, :, 8:]).all(1).any()
 
 
+def test_it_has_every_kind_of_derivative() -> None:
+    """Forward derivatives are those of backward; second ones are those of differences."""
+    network, x = shaken(build()), tokens()
+    layer = "attention1.body.qkv.weight"
+    w = network.get_parameter(layer).detach()
+    v = torch.randn(w.shape, dtype=w.dtype, generator=torch.Generator().manual_seed(5))
+
+    def loss(w: Tensor) -> Tensor:
+        return torch.func.functional_call(network, {layer: w}, (x,)).square().mean()
+
+    slope = torch.func.grad(loss)
+    _, along = torch.func.jvp(loss, (w,), (v,))
+    torch.testing.assert_close(along, (slope(w) * v).sum())
+    twice = torch.autograd.functional.vhp(loss, w, v)[1]
+    torch.testing.assert_close(twice, (slope(w + 1e-5 * v) - slope(w - 1e-5 * v)) / 2e-5, rtol=1e-5, atol=1e-7)
+
+
 def test_gpt2s_initialisation() -> None:
     network = build(width=128, layers=3)
     for layer, w in weights(network).items():

@@ -52,7 +52,7 @@ def test_holds_everything_in_memory(build: Build, keys: dict) -> None:
         assert len(x) == len(y) > 0
         assert tuple(x.shape[1:]) == data.task.input_shape
         assert x.is_contiguous() or of_text(data)  # whose windows are views
-        assert y.dtype == torch.int64
+        assert y.dtype == torch.int64 or of_text(data)  # whose labels are views too
         assert 0 <= y.min() <= y.max() < data.task.classes
     assert data.train_x.dtype == (torch.float32 if "kind" in keys else torch.uint8)
     assert len(data.validation_y) == 0
@@ -64,7 +64,8 @@ def test_batch(build: Build) -> None:
     x, y = data.batch(indices)
     assert x.shape == (4, *data.task.input_shape)
     assert x.dtype == (torch.int64 if of_text(data) else torch.float32)
-    assert torch.equal(y, data.train_y[indices])
+    assert y.dtype == torch.int64
+    assert torch.equal(y, data.train_y[indices].long())
     assert torch.equal(x, data.normalise(data.train_x)[indices])
     assert not data.augments
 

@@ -69,7 +69,7 @@ def test_windows_are_views_of_one_text(root: Path) -> None:
     data = build(root, validation=0.2, test_limit=30)
     data.split(0)
     data.to(torch.device("cpu"), torch.float64)
-    parts = [data.train_x, data.validation_x, data.test_x]
+    parts = [data.train_x, data.train_y, data.validation_x, data.test_x]
     assert {x.untyped_storage().data_ptr() for x in parts} == {parts[0].untyped_storage().data_ptr()}
     assert parts[0].untyped_storage().nbytes() == LENGTH
 
@@ -137,5 +137,5 @@ def test_tiny_shakespeare(real_root: Path) -> None:
     assert data.task.tokens == 65
     assert len(data.train_y) + len(data.test_y) == 1_115_394 - 64
     assert data.train_x.untyped_storage().nbytes() == 1_115_394
-    unigram = data.train_y.bincount(minlength=65).double() / len(data.train_y)
+    unigram = data.train_y.int().bincount(minlength=65).double() / len(data.train_y)
     assert -unigram[data.test_y].log().mean().item() == pytest.approx(3.347, abs=1e-3)  # nats

@@ -10,7 +10,7 @@ a convolution. The last norm belongs to the last unit. Unlike GPT-2 it has no dr
 E: as one tensor they could not have two names, roles and error signals.
 
 Attention is written out, for instruments and rules ask for derivatives (second, and forward) that PyTorch's fused one
-does not have. It is 1.5 times as fast as the fused one at 64 tokens on a CPU, and 3 times as slow at 1024.
+does not have (`benchmarks/attention.py` says what that costs).
 
 Source: Radford et al., "Language models are unsupervised multitask learners", 2019, and its code.
 """
@@ -58,9 +58,9 @@ class Attention(nn.Module):
         n, positions, width = h.shape
         heads = self.qkv(self.norm(h)).view(n, positions, 3, self.heads, width // self.heads)
         q, k, v = heads.permute(2, 0, 3, 1, 4)  # each (n, heads, positions, d)
-        later = torch.ones(positions, positions, dtype=torch.bool, device=x.device).triu(1)
-        scores = (q / math.sqrt(q.shape[-1]) @ k.mT).masked_fill(later, -math.inf)
-        mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(n, positions, width)
+        scores = q / math.sqrt(q.shape[-1]) @ k.mT
+        later = scores.new_full((positions, positions), -math.inf).triu(1)
+        mixed = ((scores + later).softmax(-1) @ v).transpose(1, 2).reshape(n, positions, width)
         return (h + self.out(mixed)).mT
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from creditlab.datasets.base import Arrays, Dataset
 from creditlab.keys import PositiveInt, Range
 
+CODE_POINTS = 0x110000  # of Unicode
 SOURCE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 
 
@@ -100,12 +101,12 @@ class Text(Dataset):
         return raw.long()
 
     def _part(self, name: str) -> tuple[Tensor, Tensor]:
-        """Windows (samples, context), a view, and the token after each (samples,) of a part."""
+        """Windows (samples, context) of a part, and the token after each (samples,); in training both are views."""
         part = self._parts[name]
         if name != "train" and self._test_limit is not None and len(part) > self._test_limit:
             part = part[:: len(part) // self._test_limit][: self._test_limit]
         windows = self._tokens.unfold(0, self._context + 1, 1)[part.start : part.stop : part.step]
-        return windows[:, :-1], windows[:, -1].long()
+        return windows[:, :-1], windows[:, -1] if name == "train" else windows[:, -1].long()
 
 
 def _file(root: str, path: str) -> Path:
@@ -126,19 +127,20 @@ def _load(file: Path, level: str, context: int, test_fraction: float) -> tuple[T
     train = windows - round(test_fraction * windows)
     if level == "byte":
         return torch.from_numpy(symbols), 256, train
-    vocabulary = np.unique(symbols[: train + context])
-    tokens = np.searchsorted(vocabulary, symbols)
-    unknown = np.unique(symbols[vocabulary[tokens.clip(max=len(vocabulary) - 1)] != symbols])
-    if len(unknown):
+    known, later = np.zeros((2, CODE_POINTS), dtype=bool)
+    known[symbols[: train + context]] = True
+    later[symbols[train + context :]] = True
+    if len(unknown := np.flatnonzero(later & ~known)):
         shown = ", ".join(repr(chr(c)) for c in unknown[:5])
         raise ValueError(
             f"{file}: its test part has {len(unknown)} characters that its training part lacks ({shown}), so "
             "they are not in the vocabulary: give dataset.level=byte, or another dataset.test_fraction"
         )
-    if len(vocabulary) < 2:
+    if (kinds := int(known.sum())) < 2:
         raise ValueError(f"{file} has one kind of character only: there is nothing to predict")
-    smallest = np.uint8 if len(vocabulary) <= 256 else np.int32
-    return torch.from_numpy(tokens.astype(smallest)), len(vocabulary), train
+    token = np.zeros(CODE_POINTS, dtype=np.uint8 if kinds <= 256 else np.int32)  # of each character
+    token[known] = np.arange(kinds)
+    return torch.from_numpy(token[symbols]), kinds, train
 
 
 def _characters(file: Path) -> np.ndarray:
