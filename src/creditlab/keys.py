@@ -67,4 +67,5 @@ Initialisation = Literal[
     "lecun_normal",
     "orthogonal",
     "normal_fan_out",
+    "gpt2",
 ]

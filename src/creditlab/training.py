@@ -37,7 +37,7 @@ from creditlab.optimisers.noise import add_update_noise
 from creditlab.optimisers.schedule import factor, set_lr
 from creditlab.trackers.base import Tracker, Tracking
 
-CHUNK = 1000  # test samples evaluated at once
+CHUNK = 1000  # test samples evaluated at once, or tokens of them
 SAMPLING = {"root", "download", "limit", "test_limit", "validation", "crop", "flip"}  # no matter to what an input is
 SPOILT = (
     RuntimeError,
@@ -185,11 +185,12 @@ def evaluate(parts: Parts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     data = parts.dataset
     means: dict[str, float] = {}
     found: dict[str, Tensor] = {}
+    rows = CHUNK if data.task.tokens is None else max(1, CHUNK // math.prod(data.task.input_shape))
     sets = [("validation", data.validation_x, data.validation_y), ("test", data.test_x, data.test_y)]
     parts.network.eval()
     for name, raw, label in (s for s in sets if len(s[2])):
         with parts.autocast():
-            chunks = [parts.algorithm.predict(parts.network, data.normalise(c)) for c in raw.split(CHUNK)]
+            chunks = [parts.algorithm.predict(parts.network, data.normalise(c)) for c in raw.split(rows)]
         scores = torch.cat(chunks).double()
         predicted, loss = scores.argmax(1), cross_entropy(scores, label, reduction="none")
         correct = (predicted == label) & scores.isfinite().all(1)

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from creditlab.algorithms.base import forward
-from creditlab.architectures.block import hidden_blocks, weights
+from creditlab.architectures.block import hidden_blocks, taught_through, weights
 from creditlab.training import assemble
 from tests.common import SMALL, options
 
@@ -34,7 +34,16 @@ ON = {
     "lenet": ["architecture=lenet", "dataset.pad=6"],
     "cnn3": ["architecture=cnn3"],
     "resnet18": ["architecture=resnet18", "architecture.width=4"],
+    "transformer": ["architecture=transformer", "architecture.width=16", "dataset=text", "dataset.context=8"],
 }
+
+
+@pytest.fixture(autouse=True)
+def text(tmp_path, monkeypatch):
+    """A text where the command is given, which is where one is looked for."""
+    (tmp_path / "data" / "tinyshakespeare").mkdir(parents=True)
+    (tmp_path / "data" / "tinyshakespeare" / "input.txt").write_text("the cat sat on the mat and " * 900)
+    monkeypatch.chdir(tmp_path)
 
 
 def test_every_architecture_is_covered():
@@ -47,7 +56,9 @@ def test_with_the_transposed_weights_it_is_backpropagation(plan, architecture):
     fa = parts(plan, *ON[architecture], "algorithm=fa")
     expected_readings, expected = assign(bp)
     feedback = fa.algorithm.feedback(fa.network)
-    assert set(feedback) == set(list(weights(fa.network))[1:])
+    assert list(feedback) == taught_through(fa.network)
+    tables = 2 if architecture == "transformer" else 1  # of tokens and of positions
+    assert list(feedback) == list(weights(fa.network))[tables:]
     random = assign(fa)[1]
     for layer, b in feedback.items():
         b.copy_(weights(fa.network)[layer].detach())

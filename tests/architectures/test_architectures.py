@@ -8,19 +8,34 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from creditlab.architectures.block import hidden_blocks, parameter_groups, readout, weights
 from creditlab.config import partial
 from creditlab.task import Task
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "architecture").glob("*.yaml"))
-SHAPES = [(1, 28, 28), (3, 32, 32)]
+IMAGES = [(1, 28, 28), (3, 32, 32)]
+CONTEXTS = [(6,), (12,)]
+TOKENS = 9
 
 
-def build(config: Path, shape: tuple[int, ...] = (3, 32, 32), seed: int = 0, **keys: Any) -> nn.Sequential:
+def task(config: Path, which: int = 1) -> Task:
+    if config.stem == "transformer":
+        return Task(CONTEXTS[which], 7, 0.0, TOKENS - 1.0, tokens=TOKENS)
+    return Task(IMAGES[which], 7, -1.0, 1.0)
+
+
+def inputs(config: Path, n: int, which: int = 1) -> Tensor:
+    generator, shape = torch.Generator().manual_seed(0), task(config, which).input_shape
+    if config.stem == "transformer":
+        return torch.randint(TOKENS, (n, *shape), generator=generator)
+    return torch.randn(n, *shape, generator=generator)
+
+
+def build(config: Path, of: Task | None = None, seed: int = 0, **keys: Any) -> nn.Sequential:
     node = yaml.safe_load(config.read_text()) | keys
-    return partial(node)(Task(shape, 7, -1.0, 1.0), torch.Generator().manual_seed(seed))
+    return partial(node)(of or task(config), torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
@@ -28,19 +43,19 @@ def config(request: pytest.FixtureRequest) -> Path:
     return request.param
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_named_blocks_end_in_a_linear_readout(config: Path, shape: tuple[int, ...]) -> None:
-    network = build(config, shape)
+@pytest.mark.parametrize("which", [0, 1])
+def test_named_blocks_end_in_a_linear_readout(config: Path, which: int) -> None:
+    network = build(config, task(config, which))
     blocks = dict(hidden_blocks(network))  # asserts that they are Blocks
     assert [*blocks, "readout"] == [name for name, _ in network.named_children()]
     assert readout(network).out_features == 7
     assert not [p for block in blocks.values() for p in block.tail.parameters()]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_forward_is_body_activation_tail_of_each_block(config: Path, shape: tuple[int, ...]) -> None:
-    network = build(config, shape).eval()
-    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("which", [0, 1])
+def test_forward_is_body_activation_tail_of_each_block(config: Path, which: int) -> None:
+    network = build(config, task(config, which)).eval()
+    x = inputs(config, 3, which)
     h = x
     for _, block in hidden_blocks(network):
         a = block.body(h)
@@ -59,13 +74,12 @@ def test_layers_have_names_of_their_own(config: Path) -> None:
     matrices = [p for p in network.parameters() if p.ndim >= 2]
     assert [id(p) for p in layers.values()] == [id(p) for p in matrices]
     roles = {group["role"] for group in parameter_groups(network)}
-    assert roles == {"first", "hidden", "last", "vector"}
+    assert roles == {"embedding" if config.stem == "transformer" else "first", "hidden", "last", "vector"}
 
 
 def test_every_parameter_is_used(config: Path) -> None:
     network = build(config)
-    x = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    nn.functional.cross_entropy(network(x), torch.arange(8) % 7).backward()
+    nn.functional.cross_entropy(network(inputs(config, 8)), torch.arange(8) % 7).backward()
     idle = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     # A bias before a normalisation has no effect; no default config has one.
     assert idle == []
@@ -89,12 +103,15 @@ def test_draws_from_the_generator_alone(config: Path) -> None:
 def test_float32_on_the_cpu_and_float64_stays(config: Path) -> None:
     network = build(config)
     assert {(p.dtype, p.device.type) for p in network.parameters()} == {(torch.float32, "cpu")}
-    assert network.double()(torch.zeros(2, 3, 32, 32, dtype=torch.float64)).dtype == torch.float64
+    x = inputs(config, 2)
+    assert network.double()(x.double() if x.is_floating_point() else x).dtype == torch.float64
 
 
 def test_inputs_that_are_no_images(config: Path) -> None:
+    features = Task((16,), 7, -1.0, 1.0)
     if config.stem == "mlp":
-        assert build(config, (16,))(torch.zeros(2, 16)).shape == (2, 7)
+        assert build(config, features)(torch.zeros(2, 16)).shape == (2, 7)
     else:
-        with pytest.raises(ValueError, match=r"shape \(16,\) are not images .*architecture=mlp"):
-            build(config, (16,))
+        cure = "tokens: take dataset=text" if config.stem == "transformer" else "images .*architecture=mlp"
+        with pytest.raises(ValueError, match=rf"shape \(16,\) are not {cure}"):
+            build(config, features)

@@ -45,6 +45,7 @@ def test_weights_have_the_moments_of_the_scheme(init: Initialisation, layer: str
         "lecun_normal": 1 / fan_in,
         "orthogonal": 1 / fan_in,  # out < fan_in: each row of length 1
         "normal_fan_out": 1 / fan_out,
+        "gpt2": 0.02**2,
     }[init]
     n = weight.numel()
     assert weight.mean().abs() < 4 * math.sqrt(variance / n)
@@ -112,8 +113,15 @@ def test_normalisation_starts_as_the_identity(norm: nn.Module) -> None:
 
 
 def test_a_module_that_it_cannot_fill() -> None:
-    with pytest.raises(ValueError, match="0 is a Embedding"):
-        filled(nn.Embedding(3, 2), "default")
+    with pytest.raises(ValueError, match="0 is a PReLU"):
+        filled(nn.PReLU(), "default")
+
+
+@pytest.mark.parametrize("init", SCHEMES)
+def test_embeddings(init: Initialisation) -> None:
+    table = filled(nn.Embedding(300, 200), init)[0].weight.detach()
+    std = 0.02 if init == "gpt2" else 1.0
+    assert table.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * table.numel()))
 
 
 def test_names_in_the_config_are_those_there_are() -> None:

@@ -35,6 +35,12 @@ def through(x: Tensor, network: nn.Sequential, padding: int, last: Callable[[Ten
     return (x @ p[6].T + p[7]).clamp(min=0) @ p[8].T + p[9]
 
 
+def test_resnet18_for_100_classes() -> None:
+    network = resnet18(Task((3, 32, 32), 100, -1.0, 1.0), generator(), width=64, norm="batch", groups=1, init="default")
+    assert size(network) == 11_173_962 + 90 * 513  # of the one for ten classes
+    assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 100)
+
+
 def test_lenet() -> None:
     network = lenet(CIFAR, generator(), activation="relu", init="default")
     assert size(network) == 128_842

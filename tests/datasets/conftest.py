@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from image_files import write_cifar, write_mnist
+from text_files import write_text
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +16,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, d
     root = tmp_path_factory.mktemp("data")
     for name in ("MNIST", "FashionMNIST", "KMNIST"):
         write_mnist(root, name)
+    write_text(root)
     return root, {"CIFAR10": write_cifar(root, 10), "CIFAR100": write_cifar(root, 100)}
 
 

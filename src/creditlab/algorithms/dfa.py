@@ -35,7 +35,7 @@ class DirectFeedbackAlignment(Algorithm):
     ) -> None:
         super().__init__(network, task, draw, generator)
         bound = scale / math.sqrt(task.classes)
-        h = torch.zeros(2, *task.input_shape)
+        h = task.blank(2)
         training = network.training
         network.eval()  # shapes only: running statistics stay as they are
         with torch.no_grad():

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn.functional import conv2d, cross_entropy, linear
+from torch.nn.functional import conv2d, cross_entropy, embedding, linear
 from torch.overrides import TorchFunctionMode
 
 from creditlab.algorithms.base import Algorithm, Draw, Readings
@@ -82,7 +82,7 @@ def _normal(like: Tensor, n: int, shape: tuple[int, ...], generator: Generator) 
 
 
 class _LowRankMode(TorchFunctionMode):
-    """While active, a linear map or convolution by a weight W with factors (by its id) is one by W + step A B."""
+    """While active, a linear map, convolution or look-up by a W with factors (by its id) is one by W + step A B."""
 
     def __init__(self, factors: Mapping[int, Factors], step: float) -> None:
         super().__init__()
@@ -92,12 +92,14 @@ class _LowRankMode(TorchFunctionMode):
         self, function: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
-        if function not in (linear, conv2d) or id(args[1]) not in self.factors:
+        if function not in (linear, conv2d, embedding) or id(args[1]) not in self.factors:
             return result
         x, weight = args[:2]
         a, b = self.factors[id(weight)]
         if function is linear:
             return result + self.step * linear(linear(x, b), a)
+        if function is embedding:
+            return result + self.step * embedding(x, a) @ b
         _, _, _, stride, padding, dilation, groups = args
         assert groups == 1, "low-rank perturbations of grouped convolutions"
         inner = conv2d(x, b.view(len(b), *weight.shape[1:]), None, stride, padding, dilation)

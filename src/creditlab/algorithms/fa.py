@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from creditlab.algorithms.base import Draw, Readings
 from creditlab.algorithms.bp import Backpropagation
-from creditlab.architectures.block import weights
+from creditlab.architectures.block import taught_through, weights
 from creditlab.keys import Positive
 from creditlab.task import Task
 
@@ -100,13 +100,17 @@ class FeedbackAlignment(Backpropagation):
         self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator, *, scale: Positive
     ) -> None:
         super().__init__(network, task, draw, generator)
-        drawn = weights(draw(generator))
-        taught_through = list(drawn)[1:]  # nothing below the first layer has weights to teach
-        for layer in taught_through:
+        forward_weights, drawn = weights(network), weights(draw(generator))
+        for layer in taught_through(network):
+            if torch.equal(drawn[layer], forward_weights[layer]):
+                raise ValueError(
+                    f"the feedback of {layer}, drawn anew, is the forward weight itself, which would make this "
+                    "backpropagation: the architecture does not draw its weights (architecture.checkpoint)"
+                )
             self.register_buffer(_buffer(layer), drawn[layer].detach() * scale)
 
     def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
-        return {layer: self.get_buffer(_buffer(layer)) for layer in list(weights(network))[1:]}
+        return {layer: self.get_buffer(_buffer(layer)) for layer in taught_through(network)}
 
     def assign(
         self,

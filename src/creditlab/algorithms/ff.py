@@ -61,7 +61,8 @@ class ForwardForward(Algorithm):
     """The keys are explained in conf/algorithm/ff.yaml (Hinton's recipe) and ff_naive.yaml (what most ports do).
 
     `straight_through` matters to peer normalisation only: the goodness of a silent unit has no slope at all.
-    ValueError: a network without hidden blocks; `label: overlay` on inputs with fewer entries than classes.
+    ValueError: a network without hidden blocks; inputs of tokens; `label: overlay` on inputs with fewer entries than
+    classes.
     """
 
     def __init__(
@@ -89,6 +90,11 @@ class ForwardForward(Algorithm):
         super().__init__(network, task, draw, generator)
         if len(network) < 2:
             raise ValueError("forward-forward trains hidden blocks and the network has none; give it at least one")
+        if task.tokens is not None:
+            raise ValueError(
+                "forward-forward writes a label into the input and scales it, and inputs are tokens, which are no "
+                "numbers: take another algorithm (bp, fa, dfa, es) or data of images"
+            )
         if label == "auto":
             first = next(iter(weights(network).values()))
             label = "overlay" if first.ndim == 2 else "pattern"

@@ -66,18 +66,36 @@ def weights(network: nn.Module) -> dict[str, nn.Parameter]:
     return layers
 
 
+def embeddings(network: nn.Module) -> set[Tensor]:
+    """The tables that tokens and positions are looked up in."""
+    return {module.weight for module in network.modules() if isinstance(module, nn.Embedding)}
+
+
+def taught_through(network: nn.Module) -> list[str]:
+    """The layers (of `weights`) that have something to teach below: all but those next to the input, which are the
+    embeddings or, where there is none, the first.
+    """
+    tables = embeddings(network)
+    layers = [layer for layer, w in weights(network).items() if w not in tables]
+    return layers if tables else layers[1:]
+
+
 def parameter_groups(network: nn.Module) -> list[dict]:
     """The network's parameters as optimiser groups, each with its `role` and `names`.
 
     Roles: `first` and `last` (the weights next to the input and of the read-out), `hidden` (all other weights of two
-    or more dimensions) and `vector` (biases, gains). Optimisers that treat matrices apart go by the role; others ignore
-    it.
+    or more dimensions), `vector` (biases, gains) and `embedding` (a table, of which a batch moves the rows it looks up,
+    is no linear map). A network with embeddings has no `first`. Optimisers that treat matrices apart go by the role;
+    others ignore it.
     """
+    tables = embeddings(network)
     matrices = [name for name, p in network.named_parameters() if p.ndim >= 2]
     groups: dict[str, dict] = {}
     for name, p in network.named_parameters():
         if p.ndim < 2:
             role = "vector"
+        elif p in tables:
+            role = "embedding"
         elif name == matrices[-1]:
             role = "last"
         else:

@@ -36,8 +36,17 @@ class Convolution:
     bias: bool = True
 
 
+def numbers(task: Task) -> None:
+    """Raises ValueError where the entries of an input cannot be multiplied by weights."""
+    if task.tokens is not None:
+        raise ValueError(
+            f"inputs are tokens of {task.tokens} kinds, not numbers: take architecture=transformer, or images"
+        )
+
+
 def image_shape(task: Task) -> tuple[int, int, int]:
     """(channels, height, width) of the input. Raises ValueError where inputs are not images."""
+    numbers(task)
     if len(task.input_shape) != 3:
         raise ValueError(
             f"inputs of shape {task.input_shape} are not images (channels, height, width): "

@@ -6,12 +6,14 @@
     lecun_normal      N(0, 1/fan_in)
     orthogonal        orthonormal rows, or columns where they are fewer, of the weight as (out, rest)
     normal_fan_out    N(0, 1/fan_out)
+    gpt2              N(0, 0.02²)
 
-Biases are zero but for `default`; normalisation starts as the identity. fan_in and fan_out count the entries of a
+Embeddings are N(0, 0.02²) with `gpt2`, else N(0, 1), which is PyTorch's own. Biases are zero but for `default`;
+normalisation starts as the identity. fan_in and fan_out count the entries of a
 weight (out, in, height, width) by output and by input channel.
 
 Sources: He et al. 2015 (kaiming), Glorot and Bengio 2010 (xavier), LeCun et al. 1998, Saxe et al. 2014 (orthogonal);
-`normal_fan_out` is the usual start of forward-forward (Löwe's implementation).
+`normal_fan_out` is the usual start of forward-forward (Löwe's implementation); Radford et al. 2019 and its code (gpt2).
 """
 
 from __future__ import annotations
@@ -55,6 +57,8 @@ def _filler(init: Initialisation, fan_in: int, fan_out: int) -> Callable[[Tensor
             return lambda w, g: nn.init.orthogonal_(w, generator=g)
         case "normal_fan_out":
             return _normal(1 / fan_out)
+        case "gpt2":
+            return _normal(0.02**2)
 
 
 @torch.no_grad()
@@ -71,6 +75,8 @@ def initialise(network: nn.Sequential, init: Initialisation, generator: Generato
                 fill(module.bias, generator)
             elif module.bias is not None:
                 module.bias.zero_()
+        elif isinstance(module, nn.Embedding):
+            module.weight.normal_(0, 0.02 if init == "gpt2" else 1, generator=generator)
         elif isinstance(module, _NORMS):
             module.reset_parameters()
         elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:

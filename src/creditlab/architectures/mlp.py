@@ -14,6 +14,7 @@ from torch import Generator, nn
 
 from creditlab.architectures.block import Block
 from creditlab.architectures.block import activation as new_activation
+from creditlab.architectures.convolution import numbers
 from creditlab.architectures.initialise import initialise
 from creditlab.keys import Activation, Initialisation, PositiveInt
 from creditlab.task import Task
@@ -32,6 +33,7 @@ def mlp(
     """A network with one hidden layer for each of `widths`; `norm` comes before the activation; `bias` is that of the
     hidden layers (the read-out always has one).
     """
+    numbers(task)
     if not widths:
         raise ValueError("widths=[]: needs at least one hidden layer. Give a list such as [256, 128]")
     with torch.device("meta"):

@@ -27,14 +27,15 @@ class Arrays:
     """A data set as it was read. Data sets of one process share it, so its tensors are never written to."""
 
     train_x: Tensor  # (samples, *input_shape), raw
-    train_y: Tensor  # (samples,) int64
+    train_y: Tensor  # (samples,) integers
     test_x: Tensor
-    test_y: Tensor
+    test_y: Tensor  # (samples,) int64
     classes: int
     low: float  # least and greatest value of a raw entry
     high: float
     mean: Tensor  # float64, broadcasts over input_shape: (channels, 1, 1) for images
     std: Tensor
+    tokens: int | None = None  # as in Task
 
 
 def image_arrays(
@@ -105,6 +106,7 @@ class Dataset:
             classes=arrays.classes,
             low=(arrays.low * self._gain + self._bias).min().item(),
             high=(arrays.high * self._gain + self._bias).max().item(),
+            tokens=arrays.tokens,
         )
         self.to(torch.device("cpu"), torch.float32)
 
@@ -139,7 +141,7 @@ class Dataset:
 
     def batch(self, indices: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
         """Training samples `indices` (batch,), on the device of the data: inputs (batch, *input_shape), normalised, and
-        labels (batch,). Augmented only where a generator (on the CPU) is given.
+        labels (batch,), int64. Augmented only where a generator (on the CPU) is given.
         """
         x = self.train_x.index_select(0, indices)
         if generator is not None:
@@ -147,7 +149,7 @@ class Dataset:
                 x = random_crop(x, self.crop, generator)
             if self.flip:
                 x = random_flip(x, generator)
-        return self.normalise(x), self.train_y.index_select(0, indices)
+        return self.normalise(x), self.train_y.index_select(0, indices).long()
 
     def normalise(self, raw: Tensor) -> Tensor:
         """Raw inputs (any, *input_shape) as the network takes them, in the dtype given to `to`."""

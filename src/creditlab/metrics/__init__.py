@@ -29,7 +29,7 @@ network/
     network              nn.Sequential            a copy of the metric's own, in evaluation mode, free to be changed
     predict              (network, x) → scores    the rule's read-out (samples, classes), differentiable
     x                    (samples, *input_shape)  the probe samples as the network takes them
-    pixels               (samples, *input_shape)  the same before normalisation, scaled to [0, 1]
+    pixels               (samples, *input_shape)  the same before normalisation, scaled to [0, 1]; not of tokens
     normalise            pixels → x
     scores               (samples, classes)       of the probe samples, float64
     features             (samples, features)      what the read-out takes in

@@ -68,7 +68,7 @@ class Instruments:
         x, span = dataset.normalise(dataset.test_x[chosen]), dataset.high - dataset.low
         self.samples = Samples(
             x=x,
-            pixels=(dataset.test_x[chosen].to(x.dtype) - dataset.low) / span,
+            pixels=(dataset.test_x[chosen].to(x.dtype) - dataset.low) / span if dataset.task.tokens is None else None,
             label=dataset.test_y[chosen],
             normalise=lambda pixels: dataset.normalise(dataset.low + span * pixels),
         )

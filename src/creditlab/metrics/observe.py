@@ -30,10 +30,12 @@ Layers = dict[str, Any]
 
 @dataclass(frozen=True)
 class Samples:
-    """The probe samples: `x` (samples, *input_shape) as the network takes it, `pixels` the same in [0, 1], `label`."""
+    """The probe samples: `x` (samples, *input_shape) as the network takes it, `pixels` the same in [0, 1] (None
+    where inputs are tokens), `label`.
+    """
 
     x: Tensor
-    pixels: Tensor
+    pixels: Tensor | None
     label: Tensor
     normalise: Callable[[Tensor], Tensor]
 
@@ -141,7 +143,7 @@ class Observation:
         return {"": self.samples.x}
 
     def _network_pixels(self) -> Layers:
-        return {"": self.samples.pixels}
+        return {} if self.samples.pixels is None else {"": self.samples.pixels}
 
     def _network_normalise(self) -> Layers:
         return {"": self.samples.normalise}

@@ -11,7 +11,7 @@ new member is a class with a `map`:
         def map(self, x):
             return x.sign()
 
-Biases and gains, and by choice the first or last weight, go to AdamW or SGD.
+Biases, gains and embeddings, and by choice the first or last weight, go to AdamW or SGD.
 
 Sources: Jordan et al., "Muon" (kellerjordan.github.io/posts/muon, 2024), whose momentum is this running mean; scales
 from there, from Liu et al., "Muon is scalable for LLM training" (arXiv 2502.16982), and Bernstein, "Deriving Muon"
@@ -41,8 +41,8 @@ SCALES: dict[str, Callable[[int, int], float]] = {
 
 class SpectralDescent(Optimizer):
     """`params` are the groups of `architectures.block.parameter_groups`, whose `role` says what takes them: the map all
-    `hidden` weights, the `first` and the `last` one if so asked. Groups or parameters without a role are divided by
-    their shape: the map takes those of two or more dimensions.
+    `hidden` weights, the `first` and the `last` one if so asked, never an `embedding`. Groups or parameters without a
+    role are divided by their shape: the map takes those of two or more dimensions.
 
     A parameter whose `.grad` is None stays as it is. Every group has its own `lr`.
     """
@@ -65,7 +65,7 @@ class SpectralDescent(Optimizer):
         others_momentum: Decay,
         others_weight_decay: NonNegative,
     ) -> None:
-        self.roles = {"hidden": True, "first": first, "last": last, "vector": False}
+        self.roles = {"hidden": True, "first": first, "last": last, "vector": False, "embedding": False}
         self.mapped = {
             "mapped": True,
             "lr": lr,

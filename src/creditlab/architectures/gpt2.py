@@ -1,0 +1,80 @@
+"""Weights of GPT-2 for `transformer`, from a local file of safetensors with Hugging Face's names.
+
+    wte.weight, wpe.weight, h.0.ln_1.weight, h.0.attn.c_attn.weight, …, ln_f.bias, each with or without `transformer.`
+    before it; lm_head.weight where it is not tied to wte.weight
+
+The matrices of a layer are kept as (in, out) there. Of the positions the first are taken, as many as the context has.
+Every other shape must be the network's, and nothing may be left over. How many heads there were no file of weights
+says: `heads` must be right (12 in the smallest GPT-2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+MASKS = (".attn.bias", ".attn.masked_bias")  # of attention, which older files hold
+
+
+def _places(layers: int) -> Iterator[tuple[str, str, bool]]:
+    """(name in the file, name of our parameter, whether it is transposed)."""
+    yield "wte.weight", "embedding.body.token.weight", False
+    yield "wpe.weight", "embedding.body.position.weight", False
+    units = {
+        "attention": {"ln_1": "norm", "attn.c_attn": "qkv", "attn.c_proj": "out"},
+        "mlp": {"ln_2": "norm", "mlp.c_fc": "up", "mlp.c_proj": "down"},
+    }
+    for i in range(layers):
+        for unit, modules in units.items():
+            for theirs, ours in modules.items():
+                for part in ("weight", "bias"):
+                    transposed = part == "weight" and ours != "norm"
+                    yield f"h.{i}.{theirs}.{part}", f"{unit}{i + 1}.body.{ours}.{part}", transposed
+    yield "ln_f.weight", f"mlp{layers}.body.last_norm.weight", False
+    yield "ln_f.bias", f"mlp{layers}.body.last_norm.bias", False
+    yield "lm_head.weight", "readout.weight", False
+
+
+@torch.no_grad()
+def load_checkpoint(network: nn.Sequential, path: str) -> None:
+    """Overwrite every weight of a `transformer`. Raises ValueError where the file does not fit it."""
+    found = _read(Path(path).expanduser())
+    parameters = dict(network.named_parameters())
+    places = list(_places((len(network) - 2) // 2))
+    if left_over := sorted(found.keys() - {theirs for theirs, _, _ in places}):
+        raise ValueError(
+            f"checkpoint={path} has {left_over[0]}, for which this network has no place: is architecture.layers right?"
+        )
+    for theirs, ours, transposed in places:
+        if theirs not in found:
+            raise ValueError(f"checkpoint={path} has no {theirs}: is it a GPT-2, and architecture.layers right?")
+        there, here = found[theirs], parameters[ours]
+        if transposed and there.ndim == 2:
+            there = there.T
+        if theirs == "wpe.weight":
+            there = there[: len(here)]
+        if there.shape != here.shape:
+            raise ValueError(
+                f"checkpoint={path}: {theirs} is {tuple(found[theirs].shape)} and does not fit {ours}, "
+                f"{tuple(here.shape)}. The keys of the architecture, and tokens and context of the data set, must be "
+                "the checkpoint's"
+            )
+        here.copy_(there)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"checkpoint={path}: there is no such file. Give a model.safetensors of GPT-2, or null")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"checkpoint={path} cannot be read as safetensors ({error})") from error
+    found = {name.removeprefix("transformer."): t for name, t in tensors.items() if not name.endswith(MASKS)}
+    if "wte.weight" in found:
+        found.setdefault("lm_head.weight", found["wte.weight"])
+    return found
