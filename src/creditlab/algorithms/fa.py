@@ -93,20 +93,8 @@ class FeedbackMode(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-class FeedbackAlignment(Backpropagation):
-    """`scale` multiplies the feedback weights."""
-
-    def __init__(
-        self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator, *, scale: Positive
-    ) -> None:
-        super().__init__(network, task, draw, generator)
-        drawn = weights(draw(generator))
-        taught_through = list(drawn)[1:]  # nothing below the first layer has weights to teach
-        for layer in taught_through:
-            self.register_buffer(_buffer(layer), drawn[layer].detach() * scale)
-
-    def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
-        return {layer: self.get_buffer(_buffer(layer)) for layer in list(weights(network))[1:]}
+class FeedbackRule(Backpropagation):
+    """Backpropagation with what `feedback(network)` gives in the place of the transposed weights."""
 
     def assign(
         self,
@@ -123,6 +111,25 @@ class FeedbackAlignment(Backpropagation):
             return super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
 
 
-def _buffer(layer: str) -> str:
-    """A buffer's name may not hold dots."""
+class FeedbackAlignment(FeedbackRule):
+    """`scale` multiplies the feedback weights."""
+
+    def __init__(
+        self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator, *, scale: Positive
+    ) -> None:
+        super().__init__(network, task, draw, generator)
+        for layer, b in teaching(draw(generator)).items():
+            self.register_buffer(registered(layer), b.detach() * scale)
+
+    def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
+        return {layer: self.get_buffer(registered(layer)) for layer in teaching(network)}
+
+
+def teaching(network: nn.Sequential) -> dict[str, nn.Parameter]:
+    """The weights that errors are sent through: all but the first, below which there is nothing to teach."""
+    return dict(list(weights(network).items())[1:])
+
+
+def registered(layer: str) -> str:
+    """The name of a layer's buffer or parameter, which may not hold dots."""
     return layer.replace(".", "/")

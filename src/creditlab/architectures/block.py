@@ -7,7 +7,7 @@ any architecture through these three parts, and never need to know what is insid
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
@@ -74,14 +74,16 @@ def parameter_groups(network: nn.Module) -> list[dict]:
     it.
     """
     matrices = [name for name, p in network.named_parameters() if p.ndim >= 2]
+    ends = {matrices[0]: "first", matrices[-1]: "last"} if matrices else {}
+    return grouped(
+        (name, p, ends.get(name, "hidden") if p.ndim >= 2 else "vector") for name, p in network.named_parameters()
+    )
+
+
+def grouped(parameters: Iterable[tuple[str, nn.Parameter, str]]) -> list[dict]:
+    """A group for each role of the (name, parameter, role), in the order in which roles come up."""
     groups: dict[str, dict] = {}
-    for name, p in network.named_parameters():
-        if p.ndim < 2:
-            role = "vector"
-        elif name == matrices[-1]:
-            role = "last"
-        else:
-            role = "first" if name == matrices[0] else "hidden"
+    for name, p, role in parameters:
         group = groups.setdefault(role, {"params": [], "names": [], "role": role})
         group["params"].append(p)
         group["names"].append(name)
