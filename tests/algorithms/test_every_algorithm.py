@@ -12,9 +12,9 @@ from creditlab.config import partial
 from creditlab.task import Task
 from tests.common import options
 
-NO_ERRORS = {"es"}  # rules that are blind to the network's inside
+NO_ERRORS = {"es", "spsa", "forward_gradient", "weight_perturbation"}  # rules that are blind to the network's inside
 OTHER_GRADIENTS = {  # tested with the rule: δ of other inputs than the batch, or more than δ in the gradient
-    *("ff", "ff_naive", "bp_goodness", "bp_aligned"),
+    *("ff", "ff_naive", "bp_goodness", "bp_aligned", "noisy", "pepita"),
 }
 
 TASK = Task((1, 6, 6), 4, -1.0, 2.0)

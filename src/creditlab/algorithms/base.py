@@ -11,7 +11,8 @@ from `progress`, what must persist (running means) is a buffer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -107,3 +108,18 @@ def standard_normal(like: Tensor, generator: Generator) -> Tensor:
     """Numbers from N(0, 1) of the shape and type and on the device of `like`."""
     noise = torch.empty(like.shape, dtype=like.dtype, device=generator.device)
     return noise.normal_(generator=generator).to(like.device)
+
+
+@contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Within, the network has copies of its buffers (running statistics), so that passes beside the one that counts
+    leave them, and what a graph has saved of them, as they were.
+    """
+    own = [(module, dict(module._buffers)) for module in network.modules()]
+    for module, buffers in own:
+        module._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
+    try:
+        yield
+    finally:
+        for module, buffers in own:
+            module._buffers.update(buffers)
