@@ -77,6 +77,18 @@ def test_scale_multiplies_the_feedback(plan):
         torch.testing.assert_close(three[layer], 3 * one[layer])
 
 
+@pytest.mark.parametrize("architecture", ON)
+def test_bfloat16_gives_nearly_the_same(plan, architecture):
+    """To what rounding leaves of twenty layers with normalisation: backpropagation itself keeps a cosine of 0.93."""
+    p = parts(plan, *ON[architecture], "algorithm=fa", double=False)
+    expected = assign(p)[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = assign(p)[1]
+    for name in (n for n, q in p.network.named_parameters() if q.ndim >= 2):
+        assert found[name].dtype == torch.float32
+        assert torch.nn.functional.cosine_similarity(found[name].flatten(), expected[name].flatten(), dim=0) > 0.9
+
+
 def test_fa_against_a_plain_derivation(plan):
     p = parts(plan, "algorithm=fa", "architecture.widths=[12,9]")
     readings, _ = assign(p)

@@ -38,7 +38,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (delta,) = gradients  # (..., out)
-        x, feedback = ctx.saved_tensors
+        x, feedback = (saved.to(delta.dtype) for saved in ctx.saved_tensors)  # bfloat16 under autocast
         rows = delta.flatten(end_dim=-2)
         return (
             delta @ feedback if ctx.needs_input_grad[0] else None,
@@ -56,13 +56,12 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(x, feedback)
         ctx.geometry = geometry
         ctx.bias_shape = None if bias is None else list(bias.shape)
-        stride, padding, dilation, groups = geometry
-        return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0, 0], groups)
+        return nn.functional.conv2d(x, weight, bias, *geometry)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (delta,) = gradients
-        x, feedback = ctx.saved_tensors
+        x, feedback = (saved.to(delta.dtype) for saved in ctx.saved_tensors)  # bfloat16 under autocast
         stride, padding, dilation, groups = ctx.geometry
         # The weight's derivative does not depend on the weight, so one call with B gives all three.
         by_x, by_weight, by_bias = torch.ops.aten.convolution_backward(
