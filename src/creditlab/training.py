@@ -107,8 +107,7 @@ def assemble(config: Mapping[str, Any]) -> Parts:
     dataset.to(device, dtype)
     network.to(device, dtype)
     algorithm.to(device, dtype)
-    if heads := list(algorithm.named_parameters()):
-        groups.append({"params": [p for _, p in heads], "names": [n for n, _ in heads], "role": "last"})
+    groups += algorithm.parameter_groups()
     with _blame(f"optimiser={choices['optimiser']}"):
         optimiser = _made(partial(config["optimiser"])(groups), torch.optim.Optimizer)
     samples, batch = len(dataset.train_y), training["batch_size"]

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from creditlab.algorithms.base import forward
-from creditlab.architectures.block import hidden_blocks, taught_through, weights
+from creditlab.architectures.block import hidden_blocks, teaching, weights
 from creditlab.training import assemble
 from tests.common import SMALL, options
 
@@ -38,14 +38,6 @@ ON = {
 }
 
 
-@pytest.fixture(autouse=True)
-def text(tmp_path, monkeypatch):
-    """A text where the command is given, which is where one is looked for."""
-    (tmp_path / "data" / "tinyshakespeare").mkdir(parents=True)
-    (tmp_path / "data" / "tinyshakespeare" / "input.txt").write_text("the cat sat on the mat and " * 900)
-    monkeypatch.chdir(tmp_path)
-
-
 def test_every_architecture_is_covered():
     assert sorted(ON) == options("architecture")
 
@@ -56,7 +48,7 @@ def test_with_the_transposed_weights_it_is_backpropagation(plan, architecture):
     fa = parts(plan, *ON[architecture], "algorithm=fa")
     expected_readings, expected = assign(bp)
     feedback = fa.algorithm.feedback(fa.network)
-    assert list(feedback) == taught_through(fa.network)
+    assert list(feedback) == list(teaching(fa.network))
     tables = 2 if architecture == "transformer" else 1  # of tokens and of positions
     assert list(feedback) == list(weights(fa.network))[tables:]
     random = assign(fa)[1]
@@ -86,6 +78,18 @@ def test_scale_multiplies_the_feedback(plan):
     three = parts(plan, "algorithm=fa", "algorithm.scale=3").algorithm.feedback(parts(plan, "algorithm=fa").network)
     for layer in one:
         torch.testing.assert_close(three[layer], 3 * one[layer])
+
+
+@pytest.mark.parametrize("architecture", ON)
+def test_bfloat16_gives_nearly_the_same(plan, architecture):
+    """To what rounding leaves of twenty layers with normalisation: backpropagation itself keeps a cosine of 0.93."""
+    p = parts(plan, *ON[architecture], "algorithm=fa", double=False)
+    expected = assign(p)[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = assign(p)[1]
+    for name in (n for n, q in p.network.named_parameters() if q.ndim >= 2):
+        assert found[name].dtype == torch.float32
+        assert torch.nn.functional.cosine_similarity(found[name].flatten(), expected[name].flatten(), dim=0) > 0.9
 
 
 def test_fa_against_a_plain_derivation(plan):

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from creditlab import seeding
-from creditlab.architectures.block import parameter_groups, taught_through, weights
+from creditlab.architectures.block import parameter_groups, teaching, weights
 from creditlab.architectures.transformer import transformer
 from creditlab.config import ConfigError, partial
 from creditlab.optimisers.spectral_descent import SpectralDescent
@@ -247,7 +247,7 @@ def test_layers_and_roles() -> None:
     assert roles["attention1.body.qkv.weight"] == "hidden"
     assert roles["mlp2.body.last_norm.weight"] == "vector"
     assert set(roles.values()) == {"embedding", "hidden", "last", "vector"}
-    assert taught_through(network) == LAYERS[2:]
+    assert list(teaching(network)) == LAYERS[2:]
 
 
 @pytest.mark.parametrize("optimiser", options("optimiser"))
@@ -275,7 +275,7 @@ def test_a_rule_trains_every_block_or_refuses(plan: Any, algorithm: str) -> None
     def draw(generator: torch.Generator) -> nn.Sequential:
         return transformer(TASK, generator, **keys)
 
-    if algorithm.startswith("ff"):
+    if algorithm in ("ff", "ff_naive", "bp_goodness", "pepita"):
         with pytest.raises(ValueError, match="inputs are tokens, which are no numbers: take another algorithm"):
             partial(node)(network, TASK, draw, torch.Generator())
         return
@@ -290,7 +290,8 @@ def test_a_rule_trains_every_block_or_refuses(plan: Any, algorithm: str) -> None
         losses.append(readings.loss.item())
         optimiser.step()
     assert moved == {name for name, _ in network.named_parameters()}
-    assert min(losses[25:]) < (0.9 if algorithm in ("es", "dfa") else 0.5) * losses[0]
+    slow = ("es", "dfa", "spsa", "forward_gradient", "weight_perturbation", "node_perturbation")
+    assert min(losses[25:]) < (0.9 if algorithm in slow else 0.5) * losses[0]
 
 
 def test_low_rank_perturbations_reach_embeddings_too(plan: Any) -> None:

@@ -11,12 +11,14 @@ from `progress`, what must persist (running means) is a buffer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from torch import Generator, Tensor, nn
 
-from creditlab.architectures.block import hidden_blocks
+from creditlab.architectures.block import grouped, hidden_blocks
 from creditlab.task import Task
 
 Draw = Callable[[Generator], nn.Sequential]
@@ -79,6 +81,10 @@ class Algorithm(nn.Module):
         """
         return {}
 
+    def parameter_groups(self) -> list[dict]:
+        """The rule's own parameters as optimiser groups (see `block.parameter_groups`): heads, and so `last`."""
+        return grouped((name, p, "last") for name, p in self.named_parameters())
+
 
 def forward(network: nn.Sequential, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The network's scores and, by block, its pre-activations (the read-out's are the scores)."""
@@ -96,3 +102,24 @@ def clear_gradients(*modules: nn.Module) -> None:
     for module in modules:
         for p in module.parameters():
             p.grad = None
+
+
+def standard_normal(like: Tensor, generator: Generator) -> Tensor:
+    """Numbers from N(0, 1) of the shape and type and on the device of `like`."""
+    noise = torch.empty(like.shape, dtype=like.dtype, device=generator.device)
+    return noise.normal_(generator=generator).to(like.device)
+
+
+@contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Within, the network has copies of its buffers (running statistics), so that passes beside the one that counts
+    leave them, and what a graph has saved of them, as they were.
+    """
+    own = [(module, dict(module._buffers)) for module in network.modules()]
+    for module, buffers in own:
+        module._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
+    try:
+        yield
+    finally:
+        for module, buffers in own:
+            module._buffers.update(buffers)

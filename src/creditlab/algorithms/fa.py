@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from creditlab.algorithms.base import Draw, Readings
 from creditlab.algorithms.bp import Backpropagation
-from creditlab.architectures.block import taught_through, weights
+from creditlab.architectures.block import teaching, weights
 from creditlab.keys import Positive
 from creditlab.task import Task
 
@@ -38,7 +38,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (delta,) = gradients  # (..., out)
-        x, feedback = ctx.saved_tensors
+        x, feedback = (saved.to(delta.dtype) for saved in ctx.saved_tensors)  # bfloat16 under autocast
         rows = delta.flatten(end_dim=-2)
         return (
             delta @ feedback if ctx.needs_input_grad[0] else None,
@@ -56,13 +56,12 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(x, feedback)
         ctx.geometry = geometry
         ctx.bias_shape = None if bias is None else list(bias.shape)
-        stride, padding, dilation, groups = geometry
-        return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0, 0], groups)
+        return nn.functional.conv2d(x, weight, bias, *geometry)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (delta,) = gradients
-        x, feedback = ctx.saved_tensors
+        x, feedback = (saved.to(delta.dtype) for saved in ctx.saved_tensors)  # bfloat16 under autocast
         stride, padding, dilation, groups = ctx.geometry
         # The weight's derivative does not depend on the weight, so one call with B gives all three.
         by_x, by_weight, by_bias = torch.ops.aten.convolution_backward(
@@ -93,24 +92,8 @@ class FeedbackMode(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-class FeedbackAlignment(Backpropagation):
-    """`scale` multiplies the feedback weights."""
-
-    def __init__(
-        self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator, *, scale: Positive
-    ) -> None:
-        super().__init__(network, task, draw, generator)
-        forward_weights, drawn = weights(network), weights(draw(generator))
-        for layer in taught_through(network):
-            if torch.equal(drawn[layer], forward_weights[layer]):
-                raise ValueError(
-                    f"the feedback of {layer}, drawn anew, is the forward weight itself, which would make this "
-                    "backpropagation: the architecture does not draw its weights (architecture.checkpoint)"
-                )
-            self.register_buffer(_buffer(layer), drawn[layer].detach() * scale)
-
-    def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
-        return {layer: self.get_buffer(_buffer(layer)) for layer in taught_through(network)}
+class FeedbackRule(Backpropagation):
+    """Backpropagation with what `feedback(network)` gives in the place of the transposed weights."""
 
     def assign(
         self,
@@ -127,6 +110,33 @@ class FeedbackAlignment(Backpropagation):
             return super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
 
 
-def _buffer(layer: str) -> str:
-    """A buffer's name may not hold dots."""
+class FeedbackAlignment(FeedbackRule):
+    """`scale` multiplies the feedback weights."""
+
+    def __init__(
+        self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator, *, scale: Positive
+    ) -> None:
+        super().__init__(network, task, draw, generator)
+        for layer, b in drawn_anew(network, draw, generator).items():
+            self.register_buffer(registered(layer), b * scale)
+
+    def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
+        return {layer: self.get_buffer(registered(layer)) for layer in teaching(network)}
+
+
+def drawn_anew(network: nn.Sequential, draw: Draw, generator: Generator) -> dict[str, Tensor]:
+    """Feedback drawn as the weights are that errors are sent through. Raises ValueError where that gives them again."""
+    forward_weights = teaching(network)
+    drawn = {layer: b.detach() for layer, b in teaching(draw(generator)).items()}
+    for layer, b in drawn.items():
+        if torch.equal(b, forward_weights[layer]):
+            raise ValueError(
+                f"the feedback of {layer}, drawn anew, is the forward weight itself, which would make this "
+                "backpropagation: the architecture does not draw its weights (architecture.checkpoint)"
+            )
+    return drawn
+
+
+def registered(layer: str) -> str:
+    """The name of a layer's buffer or parameter, which may not hold dots."""
     return layer.replace(".", "/")

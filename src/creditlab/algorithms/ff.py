@@ -65,6 +65,8 @@ class ForwardForward(Algorithm):
     classes.
     """
 
+    crosses = False  # whether gradients cross from a block to the one below
+
     def __init__(
         self,
         network: nn.Sequential,
@@ -153,17 +155,21 @@ class ForwardForward(Algorithm):
             loss, scores = loss.detach(), scores.detach()
         labels = torch.cat([y, self.wrong_labels(y, generator, scores)])
         stacked = self._embed(torch.cat([x, x]), one_hot(labels, self.task.classes))
+        local, preactivations = [], {}
         for name, block, a, h in self._propagate(network, stacked, learning):
             if name in learning:
                 if probe:
                     a.retain_grad()
-                local = self._local_loss(name, block, h)
-                local.backward()
-                loss = loss + local.detach()
-                if probe and a.grad is not None:
-                    errors[name] = a.grad
+                    preactivations[name] = a
+                local.append(self._local_loss(name, block, h))
+                if not self.crosses:
+                    local[-1].backward()
             if name == learning[-1]:
                 break
+        if self.crosses:
+            torch.autograd.backward(local)
+        loss = sum((value.detach() for value in local), loss)
+        errors |= {name: a.grad for name, a in preactivations.items() if a.grad is not None}
         return Readings(loss, scores, errors)
 
     def predict(self, network: nn.Sequential, x: Tensor) -> Tensor:
@@ -212,7 +218,7 @@ class ForwardForward(Algorithm):
         self, network: nn.Sequential, x: Tensor, learning: Sequence[str] | None = None
     ) -> Iterator[tuple[str, Block, Tensor, Tensor]]:
         """Name, block, pre-activation and activation of the hidden blocks, from the input up. With `learning`, only the
-        blocks in it record a gradient, and none crosses from block to block.
+        blocks in it record a gradient, and unless the rule `crosses` none goes from block to block.
         """
         for i, (name, block) in enumerate(hidden_blocks(network)):
             if i > 0 or self.normalise_input:
@@ -222,7 +228,7 @@ class ForwardForward(Algorithm):
                 straight = self.straight_through and learning is not None and isinstance(block.activation, nn.ReLU)
                 h = _StraightThroughReLU.apply(a) if straight else block.activation(a)
             yield name, block, a, h
-            x = block.tail(h if learning is None else h.detach())
+            x = block.tail(h if learning is None or self.crosses else h.detach())
 
     def _features(self, network: nn.Sequential, x: Tensor) -> Tensor:
         """What the read-out sees: the last hidden block's output under the neutral label, normalised."""

@@ -7,7 +7,7 @@ any architecture through these three parts, and never need to know what is insid
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
@@ -71,13 +71,13 @@ def embeddings(network: nn.Module) -> set[Tensor]:
     return {module.weight for module in network.modules() if isinstance(module, nn.Embedding)}
 
 
-def taught_through(network: nn.Module) -> list[str]:
-    """The layers (of `weights`) that have something to teach below: all but those next to the input, which are the
-    embeddings or, where there is none, the first.
+def teaching(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that errors are sent through: all but those with nothing to teach below, which are the embeddings or,
+    where there is none, the first.
     """
     tables = embeddings(network)
-    layers = [layer for layer, w in weights(network).items() if w not in tables]
-    return layers if tables else layers[1:]
+    layers = {layer: w for layer, w in weights(network).items() if w not in tables}
+    return layers if tables else dict(list(layers.items())[1:])
 
 
 def parameter_groups(network: nn.Module) -> list[dict]:
@@ -90,16 +90,20 @@ def parameter_groups(network: nn.Module) -> list[dict]:
     """
     tables = embeddings(network)
     matrices = [name for name, p in network.named_parameters() if p.ndim >= 2]
-    groups: dict[str, dict] = {}
-    for name, p in network.named_parameters():
+    ends = {matrices[0]: "first", matrices[-1]: "last"} if matrices else {}
+
+    def role(name: str, p: nn.Parameter) -> str:
         if p.ndim < 2:
-            role = "vector"
-        elif p in tables:
-            role = "embedding"
-        elif name == matrices[-1]:
-            role = "last"
-        else:
-            role = "first" if name == matrices[0] else "hidden"
+            return "vector"
+        return "embedding" if p in tables else ends.get(name, "hidden")
+
+    return grouped((name, p, role(name, p)) for name, p in network.named_parameters())
+
+
+def grouped(parameters: Iterable[tuple[str, nn.Parameter, str]]) -> list[dict]:
+    """A group for each role of the (name, parameter, role), in the order in which roles come up."""
+    groups: dict[str, dict] = {}
+    for name, p, role in parameters:
         group = groups.setdefault(role, {"params": [], "names": [], "role": role})
         group["params"].append(p)
         group["names"].append(name)
