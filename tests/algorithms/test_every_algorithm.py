@@ -65,9 +65,14 @@ def draw(request):
     return NETWORKS[request.param]
 
 
+nodes = {}  # by algorithm, composed once: that takes longer than most of what is tested here
+
+
 def built(plan, name, draw, dtype=torch.float32):
     network = draw(seeding.generator(0, "init"))
-    rule = partial(plan(f"algorithm={name}").config["algorithm"])(network, TASK, draw, seeding.generator(0, "feedback"))
+    if name not in nodes:
+        nodes[name] = plan(f"algorithm={name}").config["algorithm"]
+    rule = partial(nodes[name])(network, TASK, draw, seeding.generator(0, "feedback"))
     return network.to(dtype), rule.to(dtype)
 
 

@@ -121,7 +121,7 @@ def test_beside_feedback_alignment_gradients_add_up(plan, architecture):
     }
 
 
-@pytest.mark.parametrize("architecture", ON)
+@pytest.mark.parametrize("architecture", ["mlp", "resnet18"])
 @pytest.mark.parametrize("teacher", ["bp", "fa"])
 def test_without_weight_it_is_its_teacher(plan, architecture, teacher):
     plain = assign(parts(plan, *ON[architecture], f"algorithm={teacher}"))[1]

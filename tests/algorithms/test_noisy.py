@@ -15,17 +15,19 @@ def noisy(plan, measure, amount, *overrides):
 
 
 @pytest.mark.parametrize("architecture", ON)
-@pytest.mark.parametrize("degrees", [1e-3, 30, 90, 135, 180])
-def test_angles_are_exact_tensor_by_tensor(plan, architecture, degrees):
+def test_angles_are_exact_tensor_by_tensor(plan, architecture):
     taught, true = assign(parts(plan, *ON[architecture]))
-    readings, found = noisy(plan, "angle", degrees, *ON[architecture])
-    for name, g in true.items():
-        torch.testing.assert_close(found[name].norm(), g.norm(), rtol=1e-12, atol=0)
-        a, b = found[name] / g.norm(), g / g.norm()  # the angle by half the chord's and the sum's lengths: no arccos
-        angle = 2 * math.degrees(math.atan2((a - b).norm(), (a + b).norm()))
-        assert angle == pytest.approx(degrees, abs=1e-6)
-    for block, error in taught.errors.items():
-        assert torch.equal(readings.errors[block], error)
+    p = parts(plan, *ON[architecture], "algorithm=noisy", "algorithm.measure=angle")
+    for degrees in (1e-3, 30, 90, 135, 180):
+        p.algorithm.amount = degrees
+        readings, found = assign(p)
+        for name, g in true.items():
+            torch.testing.assert_close(found[name].norm(), g.norm(), rtol=1e-12, atol=0)
+            a, b = found[name] / g.norm(), g / g.norm()  # by half the chord's and the sum's lengths: no arccos
+            angle = 2 * math.degrees(math.atan2((a - b).norm(), (a + b).norm()))
+            assert angle == pytest.approx(degrees, abs=1e-6)
+        for block, error in taught.errors.items():
+            assert torch.equal(readings.errors[block], error)
 
 
 def test_relative_norms_are_exact(plan):
