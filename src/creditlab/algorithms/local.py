@@ -103,8 +103,7 @@ class Local(Algorithm):
         training = network.training
         network.eval()  # shapes only: running statistics stay as they are
         with torch.no_grad():
-            probe = next(network.parameters()).new_zeros(2, *task.input_shape)
-            shapes = self.represent(network, probe)
+            shapes = self.represent(network, task.blank(2))
         network.train(training)
         with torch.device("meta"):
             heads = nn.Sequential(

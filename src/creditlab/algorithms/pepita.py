@@ -27,7 +27,7 @@ from creditlab.task import Task
 
 
 class Pepita(Algorithm):
-    """`scale` multiplies the range of F. ValueError: a network without hidden blocks."""
+    """`scale` multiplies the range of F. ValueError: a network without hidden blocks, or inputs that are tokens."""
 
     def __init__(
         self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator, *, scale: Positive
@@ -36,6 +36,11 @@ class Pepita(Algorithm):
         if len(network) < 2:
             raise ValueError(
                 "pepita compares hidden blocks' activations and the network has none; give it at least one"
+            )
+        if task.tokens is not None:
+            raise ValueError(
+                "pepita adds the error to the input, and inputs are tokens, which are no numbers: take another algorithm "
+                "(bp, fa, dfa, es) or data of images"
             )
         bound = scale * math.sqrt(6 / math.prod(task.input_shape))
         projection = torch.empty(task.classes, *task.input_shape).uniform_(-bound, bound, generator=generator)
