@@ -63,11 +63,14 @@ class NewerSchema(ValueError):
 # Identity ------------------------------------------------------------------------------------------------------------
 
 
+LEAVES = frozenset((str, int, float, bool, type(None), list))  # for sure: whether a value is a Mapping takes long to tell
+
+
 def flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:
     """{'optimiser.lr': 0.1, …}; lists and empty mappings stay values."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, dict | Mapping) and value:  # dict first: a Mapping takes long to tell
+        if type(value) not in LEAVES and isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

@@ -39,8 +39,8 @@ class Pepita(Algorithm):
             )
         if task.tokens is not None:
             raise ValueError(
-                "pepita adds the error to the input, and inputs are tokens, which are no numbers: take another algorithm "
-                "(bp, fa, dfa, es) or data of images"
+                "pepita adds the error to the input, and inputs are tokens, which are no numbers: take another "
+                "algorithm (bp, fa, dfa, es) or data of images"
             )
         bound = scale * math.sqrt(6 / math.prod(task.input_shape))
         projection = torch.empty(task.classes, *task.input_shape).uniform_(-bound, bound, generator=generator)
