@@ -23,7 +23,7 @@ IMPORTS = (
         (["--help"], "creditlab algorithm=fa optimiser=muon"),
         (["algorithm=bpp"], "did you mean bp?"),
         (["optimiser.lrr=3"], "did you mean optimiser.lr?"),
-        (["algorithm.scale=2"], "algorithm=dfa and algorithm=fa have it"),
+        (["algorithm.scale=2"], "the option chosen has no such key; algorithm=brsf, dfa, fa, frsf, kp,"),
         (["seed=x"], "seed='x': must be a whole number"),
         (["-m", "seed=1,x"], "seed='x': must be a whole number"),
         (["algorithm=["], "cannot read the override 'algorithm=['"),
@@ -68,7 +68,10 @@ def refused(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["algorithm=null"], "algorithm=null: must name one option. There are bp, dfa, es, fa, ff, ff_naive."),
+        (
+            ["algorithm=null"],
+            "algorithm=null: must name one option. There are bp, bp_aligned, bp_goodness, brsf, dfa, es,",
+        ),
         (["algorithm=[bp]"], "algorithm=[bp]: must name one option."),
         (["algorithm="], "algorithm=: must name one option."),
         (["-m", "algorithm=bp,null"], "algorithm=null: must name one option."),

@@ -63,7 +63,9 @@ class NewerSchema(ValueError):
 # Identity ------------------------------------------------------------------------------------------------------------
 
 
-LEAVES = frozenset((str, int, float, bool, type(None), list))  # for sure: whether a value is a Mapping takes long to tell
+LEAVES = frozenset(
+    (str, int, float, bool, type(None), list)
+)  # for sure: whether a value is a Mapping takes long to tell
 
 
 def flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:

@@ -62,7 +62,8 @@ def census(sweep: Path) -> Census:
             state[run.name] = "interrupted"
         if state[run.name] in ("failed", "corrupt"):
             trace = run.folder / "error.txt"
-            problems[run.problem].append(str(trace if trace.is_file() else run.folder))
+            cause = run.problem.replace(f"{run.folder}/", "")  # of a full disk, say: the same for all
+            problems[cause].append(str(trace if trace.is_file() else run.folder))
     missing = [name for name in levels if name not in state]
     by_factor: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     for name, values in levels.items():

@@ -30,8 +30,9 @@ def explain(error: BaseException, folders: Sequence[Path]) -> str:
         if any(longer.startswith(f"{key}.") for longer in keys):
             return f"{key}: lacks a key that is given. Write {key}.KEY=VALUE for each to be told which."
         if key in keys:
-            have = "has" if len(keys[key]) == 1 else "have"
-            return f"{key}: the option chosen has no such key; {' and '.join(keys[key])} {have} it."
+            first, *others = keys[key]
+            listed = ", ".join([first, *(option.partition("=")[2] for option in others)])
+            return f"{key}: the option chosen has no such key; {listed} {'have' if others else 'has'} it."
         full = [longer for longer in keys if longer.endswith(f".{key}")]
         hint = f", did you mean {' or '.join(full)}?" if full else nearest(key, keys) or "."
         return f"{key}: there is no such key{hint} `creditlab --help` lists those of the defaults."
