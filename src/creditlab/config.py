@@ -255,40 +255,59 @@ def _check_instruments(instruments: Mapping) -> dict:
     return checked
 
 
-def check(config: Mapping) -> dict:
+Seen = dict[int, dict | None]  # of nodes that runs share, by their id: what `check` made of them, None so far
+
+
+def check(config: Mapping, seen: Seen | None = None) -> dict:
     """`config` with every value in the type that its key asks for (1 becomes 1.0 where a float is wanted, so that
     identities agree). Raises ConfigError at the first key that is unknown, missing, of a wrong type or out of range.
-    `config["choices"]` gives the option chosen in each group.
+    `config["choices"]` gives the option chosen in each group. A node in `seen` is checked once.
     """
+    seen = {} if seen is None else seen
     config = dict(config)
     choices = config.pop("choices")
     checked: dict[str, Any] = {"choices": dict(choices)}
-    for group in GROUPS:
-        choice = f"{group}={choices.get(group)}"
-        checked[group] = _check_target(group, config.pop(group, None), SUPPLIED[group], choice)
-    checked["training"] = _check_section("training", config.pop("training", None), Training)
-    checked["metrics"] = _check_section("metrics", config.pop("metrics", None), Metrics)
-    trajectory = checked["metrics"]["trajectory"]
-    checked["metrics"]["trajectory"] = _check_section("metrics.trajectory", trajectory, Trajectory)
-    checked["metrics"]["instruments"] = _check_instruments(checked["metrics"]["instruments"])
-    checked["tracker"] = _check_target("tracker", config.pop("tracker", None), 0, "the tracker")
+    sections: dict[str, Callable[[Any], dict]] = {
+        **{group: functools.partial(_check_group, group, choices.get(group)) for group in GROUPS},
+        "training": _check_training,
+        "metrics": _check_metrics,
+        "tracker": lambda node: _check_target("tracker", node, 0, "the tracker"),
+    }
+    for name, check_section in sections.items():
+        node = config.pop(name, None)
+        found = seen.get(id(node)) or check_section(node)
+        if id(node) in seen:
+            seen[id(node)] = found
+        checked[name] = found
     rest = _annotations(Config)
-    known = dict.fromkeys([*rest, *GROUPS, "training", "metrics", "tracker"], Any) | rest
+    known = dict.fromkeys([*rest, *sections], Any) | rest
     checked |= _check_keys("", config, known, [*rest], "a run")
     cores = os.cpu_count() or 1
     if checked["threads"] > cores:
         raise ConfigError(f"threads={checked['threads']}: must be at most {cores}, the cores of this machine.")
-    _check_training(checked["training"])
     _check_objective(checked["training"]["objective"], checked)
     return checked
 
 
-def _check_training(training: dict) -> None:
+def _check_group(group: str, option: str | None, node: Any) -> dict:
+    return _check_target(group, node, SUPPLIED[group], f"{group}={option}")
+
+
+def _check_metrics(node: Any) -> dict:
+    checked = _check_section("metrics", node, Metrics)
+    checked["trajectory"] = _check_section("metrics.trajectory", checked["trajectory"], Trajectory)
+    checked["instruments"] = _check_instruments(checked["instruments"])
+    return checked
+
+
+def _check_training(node: Any) -> dict:
     """`epochs`, where given, stands in the place of `steps`."""
+    training = _check_section("training", node, Training)
     if training["epochs"] is not None:
         training["steps"] = None
     elif training["steps"] is None:
         raise ConfigError("training.steps=null and training.epochs=null: one of them must say how long to train.")
+    return training
 
 
 def _check_objective(objective: str, config: Mapping) -> None:

@@ -21,7 +21,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from creditlab import records
-from creditlab.config import check
+from creditlab.config import Seen, check
 from creditlab.sweep.plan import Planned, job, plain
 
 WHOLE_NUMBER = re.compile(r"([A-Za-z_][\w.]*)=(-?(?:0|[1-9]\d*))")  # seed=7: not worth the parser's time
@@ -35,6 +35,7 @@ class Base:
     def __init__(self, composed: DictConfig) -> None:
         self.composed = composed
         self.content = plain(composed)
+        self.seen: Seen = {id(node): None for node in self.content.values() if isinstance(node, dict)}
 
     @cached_property
     def fixed(self) -> bool:
@@ -106,7 +107,7 @@ class Composer:
     def planned(self, overrides: Sequence[str], sweep: Path) -> Planned:
         """The run of `overrides`, checked. Raises ConfigError, or Hydra's own errors."""
         base, settings = self._divide(overrides)
-        config = check(base.configured(settings))
+        config = check(base.configured(settings), base.seen)
         return Planned(config, sweep / records.folder_name(config), partial(base.files, settings, overrides))
 
     def _divide(self, overrides: Sequence[str]) -> tuple[Base, list[Setting]]:
