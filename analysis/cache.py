@@ -7,12 +7,11 @@ fails or is repaired is never taken from the cache. A cache that cannot be read 
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +21,6 @@ from creditlab import records
 NAME = ".analysis-cache.npz"
 SCHEMA = 1
 FILES = ("run.json", "summary.json", "history.jsonl", "error.txt")
-
-
-@contextlib.contextmanager
-def without_garbage_collection() -> Iterator[None]:
-    """Reading makes millions of objects, none of them garbage: looking for it takes a third of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _stamp(folder: Path) -> list[list[int]]:

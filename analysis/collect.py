@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import AnalysisError
-from analysis.cache import read_runs, without_garbage_collection
+from analysis.cache import read_runs
 from creditlab import records
 
 GROUPS = ("algorithm", "optimiser", "dataset", "architecture")
@@ -194,7 +194,7 @@ def _nearest(name: str, names: Sequence[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-@without_garbage_collection()
+@records.without_garbage_collection()
 def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None) -> Sweep:
     """Read the sweeps in `folders` as one, and of them the runs that have one of the levels of each key in `where`.
 

@@ -11,6 +11,8 @@ checkpoint's tensors (`weights_only`). Only the holder of the folder's lock (`cr
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import json
 import math
@@ -148,7 +150,11 @@ def find_run(folder: Path, config: Mapping) -> Run:
     run = read_run(folder)
     if run.newer:
         raise RecordError(f"{folder}: {run.problem}.")
-    if run.config is not None and (run.status == "corrupt" or run.identity != identity(config)):
+    if (
+        run.config is not None
+        and run.config != config
+        and (run.status == "corrupt" or run.identity != identity(config))
+    ):
         old, new = identifying(run.config), identifying(config)
         differ = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
         if differ:
@@ -217,6 +223,18 @@ def forget(folder: Path) -> None:
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Reading makes millions of objects, none of them garbage: looking for it takes a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @dataclass

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Folder
 
 from analysis.__main__ import DESCRIBING, main
 from analysis.report import fraction, number, probability
 from analysis.tables import NAMES
+from tests.analysis.conftest import Folder
 
 RNG = np.random.default_rng(0)
 

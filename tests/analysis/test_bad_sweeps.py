@@ -6,10 +6,10 @@ from html import unescape
 
 import numpy as np
 import pytest
-from conftest import Folder
 
 from analysis.__main__ import main
 from analysis.tables import NAMES
+from tests.analysis.conftest import Folder
 
 RNG = np.random.default_rng(0)
 

@@ -6,11 +6,11 @@ import gc
 
 import pandas as pd
 import pytest
-from conftest import Folder
 
 import analysis
 from analysis import cache
 from creditlab import records
+from tests.analysis.conftest import Folder
 
 
 def metrics(**_) -> dict:

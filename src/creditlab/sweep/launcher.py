@@ -136,9 +136,10 @@ class SweepLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         self.check_keys()
         sweep = Path(self.config.hydra.sweep.dir)
-        asked = [self.composer.planned(overrides, sweep) for overrides in job_overrides]
-        runs = list({run.folder: run for run in asked}.values())
-        found = survey(runs, self.submitted(sweep))
+        with records.without_garbage_collection():
+            asked = [self.composer.planned(overrides, sweep) for overrides in job_overrides]
+            runs = list({run.folder: run for run in asked}.values())
+            found = survey(runs, self.submitted(sweep))
         preflight(found.to_do, self.preflight_devices)
         self.prepare(sweep, runs, found)
         self.start(found, sweep)
