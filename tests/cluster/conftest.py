@@ -1,5 +1,6 @@
 """A real SLURM, if `tests/cluster/up.sh` has started one; without it the tests of this folder are skipped."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -19,6 +20,9 @@ def slurm(*command: str) -> str:
 
 
 def is_up() -> bool:
+    """Whether the SLURM of the tests is there for this process alone: they set its nodes down, one test at a time."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return False
     try:
         return "ClusterName             = creditlab" in slurm("scontrol", "show", "config")
     except (OSError, subprocess.SubprocessError):
