@@ -40,9 +40,11 @@ def family(metric: str) -> str:
 
 def effective(values: np.ndarray) -> tuple[float, float]:
     """The effective number of the columns of `values` (runs, metrics) that vary, by Li & Ji and by Nyholt, each in
-    [1, metrics]; NaN where fewer than two rows."""
+    [1, metrics]; NaN where fewer than two rows or no column does."""
     values = values[np.isfinite(values).all(axis=1)]
-    if len(values) < 2:
+    if len(values):
+        values = values[:, values.std(axis=0) > 0]
+    if len(values) < 2 or not values.shape[1]:
         return float("nan"), float("nan")
     m = values.shape[1]
     correlation = np.atleast_2d(np.corrcoef(values, rowvar=False))

@@ -71,3 +71,10 @@ def test_false_discoveries_are_bounded():
         any_false.append((holm(row)[10:] < 0.05).any())
     assert np.mean(false_share) == pytest.approx(0.05 / 2, abs=0.005)  # the rate is that of the true nulls' share
     assert np.mean(any_false) < 0.05
+
+
+def test_a_metric_whose_residuals_do_not_vary_counts_for_none():
+    values = np.random.default_rng(0).standard_normal((12, 3))
+    still = np.column_stack([values, np.zeros(12), np.full(12, 1e-200)])
+    assert effective(still) == effective(values)
+    assert np.isnan(effective(np.zeros((12, 2)))).all()
