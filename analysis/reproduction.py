@@ -7,7 +7,7 @@ The claims are in `claims/<study>.yaml`, the sweeps in DIR/<experiment>-<budget>
     contrast   Σ weight · mean of the metric over the runs of a cell, seed by seed; the mean over seeds and its interval
                by Student's t. Two cells of weight 1 and −1 make a difference, four an interaction.
     slope      the metric's least-squares slope over a numeric key, seed by seed, likewise
-    table      a cell of one of the tables of `python -m analysis`, with the interval beside it
+    table      a cell of one of the tables of `python -m analysis`, with the interval beside it where there is one
 
 and the range in which it `holds`. *Reproduced*: the whole interval lies in the range. *Not reproduced*: none of it.
 *Not comparable*: a part of it does, or it rests on fewer than SEEDS seeds, or runs that the claim needs are missing,
@@ -74,6 +74,8 @@ def verdict(quantity: Quantity, holds: Mapping[str, float]) -> tuple[str, str]:
         return "not comparable", quantity.problem
     if quantity.seeds < SEEDS:
         return "not comparable", f"{quantity.seeds} seeds, fewer than {SEEDS}"
+    if math.isnan(quantity.low):
+        return "not comparable", "there is no interval"
     if within(holds, quantity.low) and within(holds, quantity.high):
         return "reproduced", ""
     if quantity.high <= holds.get("above", -math.inf) or quantity.low >= holds.get("below", math.inf):
@@ -178,7 +180,7 @@ def from_table(folder: Path, spec: Mapping[str, Any], seeds: int) -> Quantity:
     if table.empty:
         raise AnalysisError(f"{path.name} has no row {', '.join(f'{k}={v}' for k, v in spec['row'].items())}")
     row = table.loc[table[spec["column"]].idxmin()]
-    value, low, high = (float(row[spec[key]]) for key in ("column", "low", "high"))
+    value, low, high = (float(row[spec[key]]) if key in spec else math.nan for key in ("column", "low", "high"))
     return Quantity(value, low, high, seeds)
 
 

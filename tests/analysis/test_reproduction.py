@@ -79,6 +79,7 @@ def test_a_slope_is_the_mean_of_the_seeds_least_squares(folder):
 )
 def test_the_rule(low, high, seeds, holds, told):
     assert verdict(Quantity((low + high) / 2, low, high, seeds), holds)[0] == told
+    assert verdict(Quantity(low, seeds=5), holds) == ("not comparable", "there is no interval")
     assert verdict(Quantity(problem="no run"), holds) == ("not comparable", "no run")
 
 
