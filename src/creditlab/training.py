@@ -9,6 +9,7 @@ stopped goes on from its checkpoint to exactly the weights of an undisturbed one
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import sys
 import time
@@ -49,6 +50,8 @@ SPOILT = (
     EOFError,
     PickleError,
 )  # checkpoint
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 T = TypeVar("T")
 Report = Callable[[int, int, Mapping[str, float]], None]  # step, steps, metrics
@@ -243,6 +246,13 @@ def train(config: Mapping[str, Any], folder: Path, report: Report, hydra: Mappin
         return records.read_run(folder)
 
 
+def _keep_memory() -> None:
+    """Let glibc keep freed memory: handing each step's tensors back to the system takes a tenth of a run's time."""
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        for option in (TRIM_THRESHOLD, MMAP_THRESHOLD):
+            mallopt(option, 1 << 30)
+
+
 def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
@@ -251,6 +261,7 @@ def _train(
     config: Mapping[str, Any], folder: Path, report: Report, moment: Moment, lock: Lock, tracking: Tracking
 ) -> None:
     torch.set_num_threads(config["threads"])
+    _keep_memory()
     began = time.perf_counter()
     seed, training = config["seed"], config["training"]
     parts = assemble(config)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from creditlab.architectures.block import Block
 from creditlab.architectures.block import activation as new_activation
@@ -34,6 +35,13 @@ class Convolution:
     norm: Norm = "none"
     groups: int = 1
     bias: bool = True
+
+
+class Conv2d(nn.Conv2d):
+    """torch's, on images laid out channels last, in which CPUs convolve and pool up to twice as fast."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.contiguous(memory_format=torch.channels_last))
 
 
 def numbers(task: Task) -> None:
@@ -98,7 +106,7 @@ def assemble(
                 f"inputs of shape {task.input_shape} have shrunk to {before} at conv{number}, "
                 f"which is too small for it: {cure.format(depth=number - 1)}"
             )
-        conv = nn.Conv2d(channels, layer.channels, layer.kernel, padding=layer.padding, bias=layer.bias)
+        conv = Conv2d(channels, layer.channels, layer.kernel, padding=layer.padding, bias=layer.bias)
         norm = feature_norm(layer.norm, layer.channels, layer.groups)
         tail: list[nn.Module] = []
         if layer.pool != "none":

@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import relu
 
 from creditlab.architectures.block import Block
-from creditlab.architectures.convolution import Norm, feature_norm, image_shape
+from creditlab.architectures.convolution import Conv2d, Norm, feature_norm, image_shape
 from creditlab.architectures.initialise import initialise
 from creditlab.keys import Initialisation, PositiveInt
 from creditlab.task import Task
@@ -30,14 +30,14 @@ class Residual(nn.Module):
     def __init__(self, inputs: int, width: int, stride: int, norm: Norm, groups: int) -> None:
         super().__init__()
         bias = norm == "none"
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, padding=1, bias=bias)
+        self.conv1 = Conv2d(inputs, width, 3, stride, padding=1, bias=bias)
         self.norm1 = feature_norm(norm, width, groups)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.conv2 = Conv2d(width, width, 3, padding=1, bias=bias)
         self.norm2 = feature_norm(norm, width, groups)
         self.shortcut: nn.Module = nn.Identity()
         self.shortcut_norm: nn.Module = nn.Identity()
         if stride != 1 or inputs != width:
-            self.shortcut = nn.Conv2d(inputs, width, 1, stride, bias=bias)
+            self.shortcut = Conv2d(inputs, width, 1, stride, bias=bias)
             self.shortcut_norm = feature_norm(norm, width, groups)
 
     def forward(self, x: Tensor) -> Tensor:  # (n, inputs, h, w) -> (n, width, h/stride, w/stride)
@@ -59,7 +59,7 @@ def resnet18(
     with torch.device("meta"):
         network = nn.Sequential()
         stem = nn.Sequential(
-            nn.Conv2d(inputs, width, 3, padding=1, bias=norm == "none"), feature_norm(norm, width, groups)
+            Conv2d(inputs, width, 3, padding=1, bias=norm == "none"), feature_norm(norm, width, groups)
         )
         network.add_module("conv1", Block(stem, nn.ReLU()))
         inputs = width
