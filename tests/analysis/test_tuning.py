@@ -1,0 +1,81 @@
+"""The best learning rate of each arm."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import pytest
+
+from analysis import AnalysisError, load
+from analysis.tuning import main, pairs, tuning
+from tests.analysis.conftest import Folder
+
+BEST = {"bp": 0.1, "fa": 0.3}
+RATES = (0.03, 0.1, 0.3)
+
+
+@pytest.fixture
+def tuned(folder: Folder) -> Folder:
+    """Two rules with three rates and two seeds each; the score falls by the distance from the best rate."""
+    for algorithm, best in BEST.items():
+        for lr in RATES:
+            for seed in range(2):
+                score = {"validation/accuracy": 0.9 - abs(lr - best) + 0.001 * seed, "test/accuracy": 0.5}
+                folder.add(score, keys={"optimiser.lr": lr}, seed=seed, algorithm=algorithm)
+    return folder
+
+
+def test_finds_the_best_rate_of_each_arm_and_marks_the_ends(tuned: Folder) -> None:
+    table = tuning(load(tuned.path)).set_index("algorithm")
+    assert table["best"].to_dict() == BEST
+    assert table["score"].tolist() == pytest.approx([0.9005, 0.9005])
+    assert table["runner_up"].tolist() == pytest.approx([0.9005 - 0.07, 0.9005 - 0.2])
+    assert table["at_the_end"].to_dict() == {"bp": False, "fa": True}
+
+
+def test_what_is_printed_is_read_by_the_sweeper(tuned: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    import yaml
+
+    assert main([str(tuned.path)]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out.partition("hydra.sweeper.pairs:\n")[2])
+    assert printed == [{"when": {"algorithm": a}, "set": {"optimiser.lr": lr}} for a, lr in BEST.items()]
+
+
+def test_a_run_that_diverged_is_not_chosen(tuned: Folder) -> None:
+    tuned.add({"validation/accuracy": 0.99}, status="diverged", keys={"optimiser.lr": 1.0}, algorithm="bp")
+    tuned.add({"validation/accuracy": 0.1}, keys={"optimiser.lr": 1.0}, algorithm="fa")
+    table = tuning(load(tuned.path))
+    assert dict(zip(table["algorithm"], table["best"], strict=True)) == BEST
+    assert not table["at_the_end"].any()
+
+
+def test_an_arm_of_which_no_run_learned_has_none(folder: Folder) -> None:
+    for algorithm in BEST:
+        for lr in RATES:
+            status = "diverged" if algorithm == "fa" else "complete"
+            folder.add({"validation/accuracy": lr}, status=status, keys={"optimiser.lr": lr}, algorithm=algorithm)
+    table = tuning(load(folder.path)).set_index("algorithm")
+    assert table.loc["bp", "best"] == 0.3
+    assert math.isnan(table.loc["fa", "best"])
+    assert "fa" not in pairs(table.reset_index(), "optimiser.lr")
+
+
+def test_arms_with_unequal_tries_do_not_compare(tuned: Folder) -> None:
+    tuned.add({"validation/accuracy": 0.1}, keys={"optimiser.lr": 1.0}, algorithm="fa")
+    with pytest.raises(AnalysisError, match="algorithm: fa: 4"):
+        tuning(load(tuned.path))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [(["--key", "optimiser.momentum"], "does not vary"), (["--score", "validation/acuracy"], "dataset.validation=0.1")],
+)
+def test_bad_input(tuned: Folder, asked: list[str], told: str) -> None:
+    given = subprocess.run(
+        [sys.executable, "-m", "analysis.tuning", str(tuned.path), *asked], capture_output=True, text=True
+    )
+    assert given.returncode == 2
+    assert told in given.stderr
+    assert "Traceback" not in given.stderr
