@@ -231,21 +231,36 @@ def _doses(complete: pd.DataFrame, factor: str, sweep: Sweep) -> Iterator[Plate]
         if dose == factor or not pd.api.types.is_numeric_dtype(levels) or levels.nunique() < 3:
             continue
         metrics = _main(sweep) + [layers[0][1] for layers in _layered(sweep).values()]
+        beside = _beside(complete, sweep, {dose, factor})
+        groups = [(f"\n{_key(beside)} {level}", runs) for level, runs in complete.groupby(beside)] if beside else []
         rows = [
-            labels(complete[[factor, SEED]]).assign(metric=m, dose=complete[dose], value=complete[m])
-            for m in metrics[:SHOWN]
+            labels(runs[[factor, SEED]]).assign(metric=metric + told, dose=runs[dose], value=runs[metric])
+            for metric in metrics[: SHOWN // max(len(groups), 1) or 1]
+            for told, runs in groups or [("", complete)]
         ]
         table = figures.band(pd.concat(rows, ignore_index=True).dropna(), ["metric", factor, "dose"], "value")
+        panels = [row["metric"].iloc[0] for row in rows if len(row)]
+        table = table.sort_values("dose", kind="stable")
+        table = table.sort_values("metric", key=lambda names: names.map(panels.index), kind="stable")
         log = bool(levels.min() >= 0 and levels.max() > 10 * levels[levels > 0].min())
         yield Plate(
             f"curve_{_plain(dose)}",
             f"By {dose}",
             _over_seeds(factor),
             "runs",
-            figures.curves(
-                table.sort_values("dose", kind="stable"), "dose", panel="metric", series=factor, label=dose, log=log
-            ),
+            figures.curves(table, "dose", panel="metric", series=factor, label=dose, log=log),
         )
+
+
+def _beside(complete: pd.DataFrame, sweep: Sweep, drawn: set[str]) -> str | None:
+    """The first factor that is not `drawn` yet and has few enough levels for a panel each."""
+    few = (f for f in sweep.factors if f not in drawn and complete[f].notna().all() and complete[f].nunique() <= SHOWN)
+    return next(few, None)
+
+
+def _key(factor: str) -> str:
+    """`norm` of `architecture.norm`, for a panel's title."""
+    return factor.rpartition(".")[2]
 
 
 def _similarity(pairs: pd.DataFrame | None, factor: str) -> Iterator[Plate]:

@@ -71,3 +71,18 @@ def test_a_rater_that_cannot_be_compared_leaves_its_field_blank(folder):
     svg = to_bytes(drawn.figure, "svg").decode()
     assert "| bp | ff" in svg
     assert "| bp | fa" not in svg
+
+
+def test_a_curve_has_a_panel_for_each_level_of_the_factor_beside_it(folder):
+    for optimiser, gain in (("adamw", -1), ("muon", 1)):
+        for depth in (1, 2, 4):
+            for seed in range(2):
+                for algorithm in LEVELS:
+                    accuracy = 0.5 + 0.1 * gain * depth + 0.01 * seed
+                    options = {"algorithm": algorithm, "optimiser": optimiser}
+                    folder.add({"test/accuracy": accuracy}, seed=seed, keys={"architecture.depth": depth}, **options)
+    curve = next(p for p in gallery(load(folder.path), {}) if p.name == "curve_architecture_depth")
+    panels = {ax.get_title(): ax.get_lines()[0].get_ydata() for ax in curve.figure.axes}
+    assert list(panels) == ["test/accuracy\noptimiser adamw", "test/accuracy\noptimiser muon"]
+    assert panels["test/accuracy\noptimiser adamw"] == pytest.approx([0.405, 0.305, 0.105])
+    assert panels["test/accuracy\noptimiser muon"] == pytest.approx([0.605, 0.705, 0.905])
