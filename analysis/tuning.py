@@ -44,7 +44,7 @@ def tuning(sweep: Sweep, key: str = "optimiser.lr", score: str = "validation/acc
     runs = sweep.runs[~sweep.runs["run"].isin(sweep.repeats)]
     scored = runs.assign(**{score: runs[score].where(runs["status"] == "complete")})
     rows = []
-    for arm, of_arm in scored.groupby(arms, dropna=False, sort=False) if arms else [((), scored)]:
+    for arm, of_arm in scored.groupby(arms, dropna=False, sort=True) if arms else [((), scored)]:
         means = of_arm.groupby(key)[score].mean().sort_index()
         best = means.idxmax() if means.notna().any() else math.nan
         ranked = means.dropna().sort_values(ascending=False)
