@@ -187,7 +187,7 @@ class Course:
 
     def steps(self) -> Steps:
         torch.set_num_threads(self.config["threads"])
-        _keep_memory()
+        keep_memory()
         self.began = time.perf_counter()
         self._begin()
         while self.status == "running":
@@ -316,7 +316,7 @@ class Course:
         records.finish(folder, self.config, self.status, self.moment.step, metrics, seconds | {"absent": absent})
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let glibc keep freed memory: handing each step's tensors back to the system takes a tenth of a run's time."""
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         for option in (TRIM_THRESHOLD, MMAP_THRESHOLD):
