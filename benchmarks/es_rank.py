@@ -1,11 +1,11 @@
 """Evolution strategies of full rank against rank 1: processor time until equal accuracy.
 
-    python -m benchmarks.es_rank                              on digits: a minute or two
+    python -m benchmarks.es_rank                              on digits: a minute or so
     python -m benchmarks.es_rank --dataset mnist --root DATA  on MNIST: an hour or so
 
 Both have the same network, population, batches and seeds; each its faster way of evaluating (`algorithm.chunk`) and the
 learning rate, of `--rates`, that takes it to the last of `--targets` soonest (median over seeds; a seed that does not
-get there counts as never). Time is that of the steps alone, without evaluations, which are every tenth step.
+get there counts as never). Time is that of the steps alone, without evaluations, which are every fifth step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from benchmarks.measure import console, load, now, plan, ratio, show
 from creditlab.training import steps
 
-EVERY = 10  # steps between evaluations
+EVERY = 5  # steps between evaluations
 RANKS = {"full": 1, "1": 128}  # and the chunk
 
 
@@ -48,8 +48,8 @@ def main() -> None:
     parser.add_argument("--dataset", default="digits", choices=("digits", "mnist"))
     parser.add_argument("--root", help="folder that holds MNIST/raw")
     parser.add_argument("--population", type=int, default=128)
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.01, 0.03])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.01, 0.03, 0.1])
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--targets", type=float, nargs="+", default=[0.85, 0.9])
     parser.add_argument("--steps", type=int, default=400, help="at most")
     chosen = parser.parse_args()
