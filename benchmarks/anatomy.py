@@ -72,7 +72,6 @@ class Anatomy:
         self.wrap(training, "evaluate", lambda *_: f"{self.first()} evaluation")
         self.wrap(training.Instruments, "measure", lambda *_: f"{self.first()} instruments")
         self.wrap(training.Instruments, "arrays", "arrays.npz")
-        self.wrap(training, "_train", "rest of train")
         for name in ("open_run", "begin", "finish", "read_run"):
             self.wrap(records, name, RECORDS)
         for name in ("append", "close"):
@@ -85,20 +84,23 @@ class Anatomy:
         return "later" if STEPS in self.stack else "first"
 
     def watch_steps(self) -> None:
-        """The loop starts where the history of step 0 is written, and ends where the history is closed."""
-        append, close = records.History.append, records.History.close
+        """The steps are what a run does between its beginning and its end."""
+        begin, finish = training.Course._begin, training.Course._finish
 
-        def appended(history: records.History, step: int, *args: Any) -> None:
-            append(history, step, *args)
-            if step == 0:
-                self.push(STEPS)
-
-        def closed(history: records.History) -> None:
-            assert self.stack[-1] == STEPS
+        def begun(course: training.Course) -> None:
+            self.push("rest of train")
+            begin(course)
             self.pop()
-            close(history)
+            self.push(STEPS)
 
-        records.History.append, records.History.close = appended, closed  # type: ignore[method-assign]
+        def finished(course: training.Course) -> None:
+            if self.stack[-1] == STEPS:  # unless this run had begun before
+                self.pop()
+            self.push("rest of train")
+            finish(course)
+            self.pop()
+
+        training.Course._begin, training.Course._finish = begun, finished  # type: ignore[method-assign]
 
 
 @functools.cache

@@ -28,7 +28,8 @@ from creditlab import seeding
 from creditlab.metrics import SCOPES
 from creditlab.metrics.observe import Observation, evaluate
 from creditlab.metrics.probe import gradients
-from creditlab.training import CHUNK, Parts, assemble, train
+from creditlab.parts import Parts, assemble
+from creditlab.training import CHUNK, train
 
 NETWORKS = {
     "MLP": (["dataset=mnist", "architecture=mlp", "architecture.widths=[256,128]"], 4680),  # 10 epochs

@@ -32,7 +32,8 @@ from torchvision import transforms
 from benchmarks.anatomy import OUTSIDE, STEPS, anatomy
 from benchmarks.measure import SPREAD, Seconds, console, load, now, plan, ratio, show, spread
 from creditlab.datasets.base import moments
-from creditlab.training import Parts, assemble, train
+from creditlab.parts import Parts, assemble
+from creditlab.training import train
 
 CREDITLAB, BARE, USUAL, WORKERS = "creditlab", "bare PyTorch loop", "DataLoader", "DataLoader, 2 workers"
 LOOPS = (CREDITLAB, BARE, USUAL, WORKERS)

@@ -10,7 +10,8 @@ from safetensors.numpy import load_file
 
 from creditlab import records, training
 from creditlab.config import ConfigError
-from creditlab.training import assemble, evaluate, train
+from creditlab.parts import assemble
+from creditlab.training import evaluate, train
 from tests.common import SMALL, options
 
 

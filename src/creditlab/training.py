@@ -2,8 +2,10 @@
 
     creditlab algorithm=fa optimiser=muon
 
-`train` reads from top to bottom. Whatever is random in step s is a function of (seed, stream, s), so a run that was
-stopped goes on from its checkpoint to exactly the weights of an undisturbed one (on the CPU, with the same threads).
+A run is a `Course`: it hands out its steps, and does all else between them. `train` has each step taken as it comes;
+`creditlab.together` takes those of several runs at once. Whatever is random in step s is a function of (seed, stream,
+s), so a run that was stopped goes on from its checkpoint to exactly the weights of an undisturbed one (on the CPU, with
+the same threads).
 """
 
 from __future__ import annotations
@@ -13,33 +15,29 @@ import ctypes
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from pickle import PickleError
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from safetensors.torch import save
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from creditlab import interrupt, records, seeding
-from creditlab.algorithms.base import Algorithm
-from creditlab.architectures.block import parameter_groups
-from creditlab.config import ConfigError, function, keys, partial
-from creditlab.datasets.base import Dataset
+from creditlab.algorithms.base import Readings
 from creditlab.lock import Lock, Lost, hold
 from creditlab.metrics.behaviour import confusion
-from creditlab.metrics.instruments import Instruments
 from creditlab.optimisers.noise import add_update_noise
 from creditlab.optimisers.schedule import factor, set_lr
-from creditlab.trackers.base import Tracker, Tracking
+from creditlab.parts import Parts, assemble, blame
+from creditlab.trackers.base import Tracking
 
 CHUNK = 1000  # test samples evaluated at once, or tokens of them
-SAMPLING = {"root", "download", "limit", "test_limit", "validation", "crop", "flip"}  # no matter to what an input is
 SPOILT = (
     RuntimeError,
     ValueError,
@@ -53,130 +51,7 @@ SPOILT = (
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
 
-T = TypeVar("T")
 Report = Callable[[int, int, Mapping[str, float]], None]  # step, steps, metrics
-
-
-@dataclass
-class Parts:
-    """What a config names, built."""
-
-    dataset: Dataset
-    network: nn.Sequential
-    algorithm: Algorithm
-    optimiser: torch.optim.Optimizer
-    instruments: Instruments
-    tracker: Tracker
-    device: torch.device
-    bfloat16: bool
-    steps: int
-    steps_per_epoch: int
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
-
-
-@contextlib.contextmanager
-def _blame(what: str) -> Iterator[None]:
-    """Name the part of the config in which a mistake shows, whatever it raises: it may be in a user's own code."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{what}: {error}") from error
-    except Exception as error:
-        raise ConfigError(
-            f"{what}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        ) from error
-
-
-def assemble(config: Mapping[str, Any]) -> Parts:
-    """Build every part of the run, which shows whether they fit together. Raises ConfigError where they do not."""
-    choices, training, seed = config["choices"], config["training"], config["seed"]
-    device = find_device(config["device"])
-    dtype = torch.float64 if config["precision"] == "float64" else torch.float32
-    with _blame(f"dataset={choices['dataset']}"):
-        dataset = _made(partial(config["dataset"])(), Dataset)
-        dataset.split(seed)
-    with _blame(f"architecture={choices['architecture']} on dataset={choices['dataset']}"):
-        draw = partial(config["architecture"])
-        network = _made(draw(dataset.task, seeding.generator(seed, "init")), nn.Sequential)
-        groups = parameter_groups(network)
-    with _blame(f"algorithm={choices['algorithm']} with architecture={choices['architecture']}"):
-        feedback = seeding.generator(seed, "feedback")
-        rule = partial(config["algorithm"])(network, dataset.task, lambda g: draw(dataset.task, g), feedback)
-        algorithm = _made(rule, Algorithm)
-    dataset.to(device, dtype)
-    network.to(device, dtype)
-    algorithm.to(device, dtype)
-    groups += algorithm.parameter_groups()
-    with _blame(f"optimiser={choices['optimiser']}"):
-        optimiser = _made(partial(config["optimiser"])(groups), torch.optim.Optimizer)
-    samples, batch = len(dataset.train_y), training["batch_size"]
-    if batch > samples:
-        raise ConfigError(f"training.batch_size={batch}: dataset={choices['dataset']} has {samples} training samples.")
-    per_epoch = samples // batch
-    steps = training["steps"] or max(1, round(training["epochs"] * per_epoch))
-    with _blame("training"):
-        factor(0, steps, training["schedule"], training["warmup"])
-    with _blame("metrics"):
-        instruments = Instruments(
-            config["metrics"],
-            {n: (function(m), keys(m), m.get("_at_") == "ends") for n, m in config["metrics"]["instruments"].items()},
-            network,
-            algorithm,
-            dataset,
-            seed=seed,
-            steps=steps,
-            steps_per_epoch=per_epoch,
-            surrogate=_surrogate(config) if config["metrics"]["surrogate"] else None,
-        )
-    with _blame("tracker"):
-        tracker = _made(partial(config["tracker"])(), Tracker)
-    bfloat16 = config["precision"] == "bfloat16"
-    return Parts(dataset, network, algorithm, optimiser, instruments, tracker, device, bfloat16, steps, per_epoch)
-
-
-def _made(part: T, kind: type[T]) -> T:
-    """`part`, if what made it made one of `kind`."""
-    if not isinstance(part, kind):
-        raise ValueError(f"gave a {type(part).__name__}, not a {kind.__module__}.{kind.__name__}")
-    return part
-
-
-def _surrogate(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
-    """The scores of the trained network in the run folder that `metrics.surrogate` names. Raises ConfigError."""
-    folder = Path(config["metrics"]["surrogate"])
-    run, path = records.read_run(folder), folder / "weights.safetensors"
-    said = f"metrics.surrogate={folder}"
-    if not run.finished or run.config is None:
-        raise ConfigError(f"{said}: no finished run there ({run.problem or run.status}).")
-    if not path.exists():
-        raise ConfigError(f"{said}: it kept no weights. Give it training.keep_weights=true.")
-    mine, other = config["dataset"], run.config["dataset"]
-    differ = sorted(k for k in mine.keys() | other.keys() if k not in SAMPLING and mine.get(k) != other.get(k))
-    if differ:
-        shown = "; ".join(f"dataset.{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in differ)
-        raise ConfigError(f"{said}: its inputs are others ({shown}). Name a run on the same data.")
-    alike = {key: config[key] for key in ("device", "precision", "threads", "tracker")}
-    blind = {**run.config["metrics"], "instruments": {}, "surrogate": None}
-    parts = assemble({**run.config, **alike, "dataset": mine, "metrics": blind})
-    final = {k.removeprefix("final/"): w for k, w in load_file(path).items() if k.startswith("final/")}
-    parts.network.load_state_dict(final)
-    parts.network.eval().requires_grad_(False)
-    return lambda x: parts.algorithm.predict(parts.network, x)
-
-
-def find_device(name: str) -> torch.device:
-    """`device` of a config. Raises ConfigError where this machine has none of that name."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    there += ["mps"] if torch.backends.mps.is_available() else []
-    if name not in there and not (name == "cuda" and len(there) > 1):
-        raise ConfigError(f"device={name}: not on this machine, which has {', '.join(there)} (or auto).")
-    return torch.device(name)
 
 
 @torch.no_grad()
@@ -216,6 +91,47 @@ class Moment:
     first: dict[str, float] = field(default_factory=dict)  # metrics at initialisation
 
 
+@dataclass
+class Step:
+    """A step of a run as it is handed out: first for its gradients, which are there once it has `readings`, then for
+    the update. `waited`: seconds from handing it out to going on that were spent on other runs.
+    """
+
+    parts: Parts
+    seed: int
+    done: int  # steps before it
+    indices: Tensor  # of its batch
+    listening: bool  # whether instruments want the error signals
+    x: Tensor = field(default_factory=lambda: torch.empty(0))
+    y: Tensor = field(default_factory=lambda: torch.empty(0))
+    readings: Readings | None = None
+    waited: float = 0.0
+
+    def take(self) -> None:
+        """Do what it is handed out for."""
+        if self.readings is None:
+            self.load()
+            self.assign()
+        else:
+            self.parts.optimiser.step()
+
+    def load(self) -> None:
+        data = self.parts.dataset
+        augmentation = seeding.generator(self.seed, "augmentation", self.done) if data.augments else None
+        self.x, self.y = data.batch(self.indices, augmentation)
+
+    def assign(self) -> None:
+        parts = self.parts
+        noise = seeding.generator(self.seed, "algorithm", self.done, parts.device)
+        with parts.autocast():
+            self.readings = parts.algorithm.assign(
+                parts.network, self.x, self.y, generator=noise, progress=self.done / parts.steps, probe=self.listening
+            )
+
+
+Steps = Generator[Step, None, None]
+
+
 def train(config: Mapping[str, Any], folder: Path, report: Report, hydra: Mapping[str, str]) -> records.Run:
     """Do the run of `config` (checked) in `folder` unless it is finished there, from its checkpoint if there is one.
 
@@ -223,30 +139,184 @@ def train(config: Mapping[str, Any], folder: Path, report: Report, hydra: Mappin
     user's is a ConfigError or RecordError; whatever stops the run is written to `error.txt` and raised on. Held says
     that another process is at it, Lost that one has taken over, Interrupted that this process was asked to stop.
     """
-    if (run := records.open_run(folder, config)).finished:
-        return run
+    with contextlib.closing(steps(config, folder, report, hydra)) as wanted:
+        for step in wanted:
+            try:
+                step.take()
+            except Exception as error:
+                wanted.throw(error)
+    return records.read_run(folder)
+
+
+def steps(config: Mapping[str, Any], folder: Path, report: Report, hydra: Mapping[str, str]) -> Steps:
+    """The steps of `train`, for the caller to take: each twice, as `Step` says. An error in taking one is to be thrown
+    in, for the run to record.
+    """
+    if records.open_run(folder, config).finished:
+        return
     with hold(folder) as lock, Tracking() as tracking:
         if (run := records.find_run(folder, config)).finished:  # by another process, just now
-            return run
+            return
         for key in ("device", "threads"):
             if (folder / "checkpoint.pt").exists() and run.config and run.config[key] != config[key]:
                 begun = f"{key}={config[key]}, begun with {key}={run.config[key]}"
                 _say(f"{folder} goes on with {begun}: the result may differ in its last digits.")
         records.begin(folder, config, hydra)
-        moment = Moment()
+        course = Course(config, folder, report, lock, tracking)
         try:
-            _train(config, folder, report, moment, lock, tracking)
+            yield from course.steps()
         except Lost:
             raise
         except Exception as error:
             lock.check()
             with contextlib.suppress(OSError):  # of a full disk, which `error` then tells of
-                records.fail(folder, config, error, moment.step)
+                records.fail(folder, config, error, course.moment.step)
             raise
-        return records.read_run(folder)
 
 
-def _keep_memory() -> None:
+class Course:
+    """A run under way, its folder held."""
+
+    def __init__(self, config: Mapping[str, Any], folder: Path, report: Report, lock: Lock, tracking: Tracking) -> None:
+        self.config, self.folder, self.report, self.lock, self.tracking = config, folder, report, lock, tracking
+        self.seed, self.training = config["seed"], config["training"]
+        self.checkpoint = folder / "checkpoint.pt"
+        self.moment, self.status = Moment(), "running"
+        self.found: dict[str, float] = {}  # metrics of the last point
+        self.by_sample: dict[str, np.ndarray] = {}
+
+    def steps(self) -> Steps:
+        torch.set_num_threads(self.config["threads"])
+        keep_memory()
+        self.began = time.perf_counter()
+        self._begin()
+        while self.status == "running":
+            step = self._next()
+            yield step
+            assert step.readings is not None
+            with self.parts.autocast():
+                self.parts.instruments.assigned(step.done + 1, step.x, step.y, step.readings, step.listening)
+            before = [p.detach().clone() for p in self.parameters] if self.training["update_noise"] else []
+            yield step
+            if before:
+                noise = seeding.generator(self.seed, "update", step.done, self.parts.device)
+                add_update_noise(before, self.parameters, self.training["update_noise"], noise)
+            self.parts.instruments.updated()
+            self._count(step)
+            self._look()
+            self._keep()
+        self._finish()
+
+    def _begin(self) -> None:
+        """From the config, and the checkpoint if there is one, to where the run stands."""
+        self._assemble()
+        if self.checkpoint.exists():
+            try:
+                _restore(self.checkpoint, self.parts, self.moment)
+            except SPOILT as error:
+                _say(f"{self.checkpoint} cannot be used ({error}): the run starts over.")
+                self.checkpoint.unlink()
+                self._assemble()
+        moment, history = self.moment, self.folder / "history.jsonl"
+        self.history = records.History(history, moment.history_size)
+        past = records.read_history(history)
+        self.tracking.open(self.parts.tracker, self.folder, self.config, moment.tracked, past)
+        if not moment.first:
+            moment.first = evaluate(self.parts)[0]
+            with blame("metrics"):
+                moment.first |= self.parts.instruments.measure(0, end=False)
+            self._record(moment.first)
+        self.began, self.saved = self.began - moment.seconds, time.perf_counter()
+
+    def _assemble(self) -> None:
+        self.parts = parts = assemble(self.config)
+        self.parameters = [p for group in parts.optimiser.param_groups for p in group["params"]]
+        self.initial = {name: tensor.detach().clone() for name, tensor in parts.network.state_dict().items()}
+        count = min(self.training["evaluations"], parts.steps)
+        self.evaluations = {round(parts.steps * i / count) for i in range(1, count + 1)}
+        self.may_end = {parts.steps} if self.training["stop_at_accuracy"] is None else self.evaluations
+
+        @lru_cache(maxsize=1)
+        def order(epoch: int) -> Tensor:
+            generator = seeding.generator(self.seed, "order", epoch)
+            return torch.randperm(len(parts.dataset.train_y), generator=generator).to(parts.device)
+
+        self.order = order
+        parts.network.train()
+        parts.instruments.begin()
+
+    def _next(self) -> Step:
+        done, parts, size = self.moment.step, self.parts, self.training["batch_size"]
+        set_lr(parts.optimiser, factor(done, parts.steps, self.training["schedule"], self.training["warmup"]))
+        epoch, position = divmod(done, parts.steps_per_epoch)
+        batch = self.order(epoch)[position * size : (position + 1) * size]
+        return Step(parts, self.seed, done, batch, parts.instruments.listening(done + 1, done + 1 in self.may_end))
+
+    def _count(self, step: Step) -> None:
+        assert step.readings is not None
+        self.moment.step += 1
+        self.moment.loss_sum += step.readings.loss.item()
+        self.moment.loss_count += 1
+        self.began += step.waited
+
+    def _look(self) -> None:
+        """Evaluate and measure where it is time to, and tell whether the run goes on."""
+        moment, parts = self.moment, self.parts
+        evaluation, probing = moment.step in self.evaluations, moment.step in parts.instruments.probes
+        if not (evaluation or probing):
+            return
+        with contextlib.nullcontext() if evaluation else parts.instruments.clocked():
+            self.found, self.by_sample = evaluate(parts)
+        self.found["train/loss"] = moment.loss_sum / moment.loss_count
+        if evaluation:  # and not at probes: what a run comes to does not depend on its instruments
+            self.status = _status(self.found, moment.step == parts.steps, self.training["stop_at_accuracy"])
+            moment.loss_sum, moment.loss_count = 0.0, 0
+        if self.status == "complete" or (self.status == "running" and probing):
+            self.found |= parts.instruments.measure(moment.step, end=self.status == "complete")
+        if moment.step == 1:  # the signals of the first step are those at initialisation
+            moment.first |= {k: v for k, v in self.found.items() if k.startswith("signals/")}
+        self._record(self.found)
+        self.report(moment.step, parts.steps, self.found)
+
+    def _record(self, found: Mapping[str, float]) -> None:
+        self.lock.check()
+        for record in (self.history.append, self.tracking.record):
+            record(self.moment.step, self.moment.step / self.parts.steps_per_epoch, found)
+
+    def _keep(self) -> None:
+        """Write a checkpoint where one is due. Raises Interrupted after it if this process was asked to stop."""
+        every = self.training["checkpoint_seconds"]
+        due = every is not None and time.perf_counter() - self.saved > every
+        if self.status != "running" or not (due or interrupt.asked()):
+            return
+        self.moment.seconds, self.moment.history_size = time.perf_counter() - self.began, self.history.size
+        self.moment.tracked = self.tracking.handle
+        self.lock.check()
+        self.history.sync()
+        _save(self.checkpoint, self.parts, self.moment)
+        self.saved = time.perf_counter()
+        if interrupt.asked():
+            raise interrupt.Interrupted
+
+    def _finish(self) -> None:
+        self.lock.check()
+        self.history.close()
+        folder, instruments = self.folder, self.parts.instruments
+        if self.training["keep_weights"]:
+            final = {f"final/{name}": tensor for name, tensor in self.parts.network.state_dict().items()}
+            kept = {f"init/{name}": tensor for name, tensor in self.initial.items()} | final
+            records.write_whole(folder / "weights.safetensors", lambda file: file.write(save(kept)))
+        arrays = self.by_sample if self.status == "diverged" else self.by_sample | instruments.arrays()
+        records.write_arrays(folder / "arrays.npz", arrays)
+        metrics = self.found | {f"{name}@init": value for name, value in self.moment.first.items()}
+        seconds = {"seconds": time.perf_counter() - self.began, "seconds_metrics": instruments.seconds}
+        self.lock.check()
+        self.tracking.close(self.status, metrics | seconds | {"steps": self.moment.step})
+        absent = instruments.absent | ({"tracker": self.tracking.failure} if self.tracking.failure else {})
+        records.finish(folder, self.config, self.status, self.moment.step, metrics, seconds | {"absent": absent})
+
+
+def keep_memory() -> None:
     """Let glibc keep freed memory: handing each step's tensors back to the system takes a tenth of a run's time."""
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         for option in (TRIM_THRESHOLD, MMAP_THRESHOLD):
@@ -255,115 +325,6 @@ def _keep_memory() -> None:
 
 def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
-
-
-def _train(
-    config: Mapping[str, Any], folder: Path, report: Report, moment: Moment, lock: Lock, tracking: Tracking
-) -> None:
-    torch.set_num_threads(config["threads"])
-    _keep_memory()
-    began = time.perf_counter()
-    seed, training = config["seed"], config["training"]
-    parts = assemble(config)
-    dataset, network, algorithm, optimiser = parts.dataset, parts.network, parts.algorithm, parts.optimiser
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    initial = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-    instruments, target = parts.instruments, training["stop_at_accuracy"]
-    count = min(training["evaluations"], parts.steps)
-    evaluations = {round(parts.steps * i / count) for i in range(1, count + 1)}
-    may_end = {parts.steps} if target is None else evaluations
-
-    @lru_cache(maxsize=1)
-    def order(epoch: int) -> Tensor:
-        shuffled = torch.randperm(len(dataset.train_y), generator=seeding.generator(seed, "order", epoch))
-        return shuffled.to(parts.device)
-
-    network.train()
-    instruments.begin()
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        try:
-            _restore(checkpoint, parts, moment)
-        except SPOILT as error:
-            _say(f"{checkpoint} cannot be used ({error}): the run starts over.")
-            checkpoint.unlink()
-            return _train(config, folder, report, moment, lock, tracking)
-    history = records.History(folder / "history.jsonl", moment.history_size)
-    tracking.open(parts.tracker, folder, config, moment.tracked, records.read_history(folder / "history.jsonl"))
-    if not moment.first:
-        moment.first = evaluate(parts)[0]
-        with _blame("metrics"):
-            moment.first |= instruments.measure(0, end=False)
-        lock.check()
-        history.append(0, 0.0, moment.first)
-        tracking.record(0, 0.0, moment.first)
-    began, saved = began - moment.seconds, time.perf_counter()
-
-    status = "running"
-    while status == "running":
-        set_lr(optimiser, factor(moment.step, parts.steps, training["schedule"], training["warmup"]))
-        epoch, position = divmod(moment.step, parts.steps_per_epoch)
-        batch = order(epoch)[position * training["batch_size"] : (position + 1) * training["batch_size"]]
-        augmentation = seeding.generator(seed, "augmentation", moment.step) if dataset.augments else None
-        x, y = dataset.batch(batch, augmentation)
-        noise = seeding.generator(seed, "algorithm", moment.step, parts.device)
-        listening = instruments.listening(moment.step + 1, moment.step + 1 in may_end)
-        with parts.autocast():
-            readings = algorithm.assign(
-                network, x, y, generator=noise, progress=moment.step / parts.steps, probe=listening
-            )
-            instruments.assigned(moment.step + 1, x, y, readings, listening)
-        before = [p.detach().clone() for p in parameters] if training["update_noise"] else []
-        optimiser.step()
-        if before:
-            noise = seeding.generator(seed, "update", moment.step, parts.device)
-            add_update_noise(before, parameters, training["update_noise"], noise)
-        instruments.updated()
-        moment.step += 1
-        moment.loss_sum, moment.loss_count = moment.loss_sum + readings.loss.item(), moment.loss_count + 1
-
-        evaluation, probing = moment.step in evaluations, moment.step in instruments.probes
-        if evaluation or probing:
-            with contextlib.nullcontext() if evaluation else instruments.clocked():
-                found, by_sample = evaluate(parts)
-            found["train/loss"] = moment.loss_sum / moment.loss_count
-            if evaluation:  # and not at probes: what a run comes to does not depend on its instruments
-                status = _status(found, moment.step == parts.steps, target)
-                moment.loss_sum, moment.loss_count = 0.0, 0
-            if status == "complete" or (status == "running" and probing):
-                found |= instruments.measure(moment.step, end=status == "complete")
-            if moment.step == 1:  # the signals of the first step are those at initialisation
-                moment.first |= {k: v for k, v in found.items() if k.startswith("signals/")}
-            lock.check()
-            history.append(moment.step, moment.step / parts.steps_per_epoch, found)
-            tracking.record(moment.step, moment.step / parts.steps_per_epoch, found)
-            report(moment.step, parts.steps, found)
-        every = training["checkpoint_seconds"]
-        due = every is not None and time.perf_counter() - saved > every
-        if status == "running" and (due or interrupt.asked()):
-            moment.seconds, moment.history_size = time.perf_counter() - began, history.size
-            moment.tracked = tracking.handle
-            lock.check()
-            history.sync()
-            _save(checkpoint, parts, moment)
-            saved = time.perf_counter()
-            if interrupt.asked():
-                raise interrupt.Interrupted
-
-    lock.check()
-    history.close()
-    final = {f"final/{name}": tensor for name, tensor in network.state_dict().items()}
-    kept = {f"init/{name}": tensor for name, tensor in initial.items()} | final
-    if training["keep_weights"]:
-        records.write_whole(folder / "weights.safetensors", lambda file: file.write(save(kept)))
-    arrays = by_sample if status == "diverged" else by_sample | instruments.arrays()
-    records.write_arrays(folder / "arrays.npz", arrays)
-    metrics = found | {f"{name}@init": value for name, value in moment.first.items()}
-    seconds = {"seconds": time.perf_counter() - began, "seconds_metrics": instruments.seconds}
-    lock.check()
-    tracking.close(status, metrics | seconds | {"steps": moment.step})
-    absent = instruments.absent | ({"tracker": tracking.failure} if tracking.failure else {})
-    records.finish(folder, config, status, moment.step, metrics, seconds | {"absent": absent})
 
 
 def _status(found: Mapping[str, float], last: bool, target: float | None) -> str:
@@ -378,7 +339,8 @@ def _save(path: Path, parts: Parts, moment: Moment) -> None:
     state = {
         "moment": asdict(moment),
         "instruments": parts.instruments.state(),
-        "network": parts.network.state_dict(),
+        # copies, for runs that train together share storage, all of which would be written
+        "network": {name: tensor.clone() for name, tensor in parts.network.state_dict().items()},
         "algorithm": parts.algorithm.state_dict(),
         "optimiser": parts.optimiser.state_dict(),
     }

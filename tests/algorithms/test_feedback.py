@@ -8,7 +8,7 @@ from torch.nn.functional import one_hot
 
 from creditlab.algorithms.base import forward
 from creditlab.architectures.block import hidden_blocks, teaching, weights
-from creditlab.training import assemble
+from creditlab.parts import assemble
 from tests.common import SMALL, options
 
 

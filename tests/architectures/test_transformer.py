@@ -16,8 +16,9 @@ from creditlab.architectures.block import parameter_groups, teaching, weights
 from creditlab.architectures.transformer import transformer
 from creditlab.config import ConfigError, partial
 from creditlab.optimisers.spectral_descent import SpectralDescent
+from creditlab.parts import assemble
 from creditlab.task import Task
-from creditlab.training import assemble, train
+from creditlab.training import train
 from tests.common import SMALL, options
 
 TASK = Task((12,), 7, 0.0, 6.0, tokens=7)

@@ -10,8 +10,9 @@ import pytest
 
 from creditlab import records
 from creditlab.config import ConfigError
+from creditlab.parts import assemble
 from creditlab.sweep.plan import preflight
-from creditlab.training import assemble, train
+from creditlab.training import train
 from tests.common import SMALL
 
 OWN = """

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from creditlab.architectures.block import weights
 from creditlab.metrics import probe
-from creditlab.training import assemble
+from creditlab.parts import assemble
 from tests.common import SMALL, options
 
 

@@ -17,7 +17,7 @@ def run(algorithm, seed=0, lr=0.1):
 
 
 def names(queue):
-    return [str(queue.take().folder) for _ in range(len(queue))]
+    return [str(queue.take()[0].folder) for _ in range(len(queue))]
 
 
 def test_the_longest_comes_first_and_what_is_unknown_before_it_once():
@@ -37,7 +37,7 @@ def test_what_is_learnt_on_the_way_changes_the_order():
 
 
 def names_of_two(queue):
-    return [str(queue.take().folder).split("-")[0] for _ in range(2)]
+    return [str(queue.take()[0].folder).split("-")[0] for _ in range(2)]
 
 
 def test_expected_seconds_are_means_of_the_most_alike():
@@ -53,3 +53,17 @@ def test_expected_seconds_are_means_of_the_most_alike():
     assert known.guess(run("fa").config) == pytest.approx(12.0)
     assert Queue([run("bp"), run("bp", 1), run("fa")], known).seconds() == pytest.approx(3 + 3 + 12)
     assert Queue([run("bp")], Expectation()).seconds() is None
+
+
+def test_runs_that_differ_in_nothing_but_the_seed_are_taken_at_once():
+    runs = [run(a, s, lr) for s in range(3) for a, lr in (("bp", 0.1), ("bp", 0.2), ("fa", 0.1))]
+    elsewhere = run("bp", 3)
+    elsewhere.config["device"] = "cuda:1"
+    queue = Queue([*runs, elsewhere], Expectation())
+    taken = []
+    while queue:
+        taken.append(sorted(str(run.folder) for run in queue.take(2)))
+    pairs = [[f"{kind[:2]}-{s}-{kind[2:]}" for s in (0, 1)] for kind in ("bp0.1", "bp0.2", "fa0.1")]
+    assert all(pair in taken for pair in pairs)
+    assert ["bp-3-0.1"] in taken
+    assert len(taken) == 7

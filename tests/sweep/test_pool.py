@@ -232,3 +232,18 @@ def test_status_of_what_is_no_sweep(creditlab, tmp_path):
     answer = creditlab("nowhere", module="creditlab.sweep.status")
     assert answer.code == 2
     assert "nowhere is not a folder" in answer.err
+
+
+def test_seeds_together_leave_the_runs_of_one_at_a_time(finished_sweep, creditlab, tmp_path):
+    answer = creditlab(*SWEEP, "hydra.launcher.together=2", "hydra.launcher.workers=1")
+    assert answer.code == 0, answer.err
+    assert "4 complete" in answer.err
+    one_at_a_time, at_once = runs(finished_sweep), runs(tmp_path)
+    assert one_at_a_time.keys() == at_once.keys()
+    for name, run in one_at_a_time.items():
+        assert run.name == at_once[name].name
+        assert run.metrics == pytest.approx(at_once[name].metrics, rel=1e-3)
+    answer = creditlab(*SWEEP, "hydra.launcher.together=2", "algorithm=bp,es")
+    assert answer.code == 2
+    assert "hydra.launcher.together=2 with algorithm=es" in answer.err
+    assert len(runs(tmp_path)) == 4

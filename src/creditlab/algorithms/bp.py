@@ -14,7 +14,13 @@ from creditlab.algorithms.base import Algorithm, Readings, clear_gradients, forw
 
 
 class Backpropagation(Algorithm):
-    """The reference that other rules are held to."""
+    """The reference that other rules are held to, and the base of those that differ from it in `scores` alone."""
+
+    def scores(self, network: nn.Sequential, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The network's scores and, by block, its pre-activations, in a graph that sends errors back as the rule does:
+        what the rule writes is the derivative of the scores' cross-entropy through it.
+        """
+        return forward(network, x)
 
     def assign(
         self,
@@ -27,7 +33,7 @@ class Backpropagation(Algorithm):
         probe: bool = False,
     ) -> Readings:
         clear_gradients(network)
-        scores, preactivations = forward(network, x)
+        scores, preactivations = self.scores(network, x)
         if probe:
             for a in preactivations.values():
                 a.retain_grad()

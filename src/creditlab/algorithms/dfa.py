@@ -16,18 +16,39 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients
+from creditlab.algorithms.base import Draw
+from creditlab.algorithms.bp import Backpropagation
 from creditlab.architectures.block import hidden_blocks, readout, weights
 from creditlab.keys import Positive
 from creditlab.task import Task
 
 
-class DirectFeedbackAlignment(Algorithm):
+class _Broadcast(torch.autograd.Function):
+    """The scores as they are; their error e goes to each of the blocks' outputs too, as B e."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(scores: Tensor, *outputs_and_matrices: Tensor) -> Tensor:
+        return scores.view_as(scores)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1 + len(inputs) // 2 :])
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
+        (error,) = errors  # (batch, classes), mean over the batch within
+        sent = [torch.tensordot(error, b.to(error.dtype), 1) for b in ctx.saved_tensors]
+        return error, *sent, *[None] * len(sent)
+
+
+class DirectFeedbackAlignment(Backpropagation):
     """`scale` multiplies the range of the feedback weights."""
 
     def __init__(
@@ -57,31 +78,12 @@ class DirectFeedbackAlignment(Algorithm):
         }
         return found | ({last: sent[list(sent)[-1]]} if sent else {})
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
-        clear_gradients(network)
+    def scores(self, network: nn.Sequential, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         outputs, preactivations = {}, {}
         for name, block in hidden_blocks(network):
             preactivations[name] = block.body(x)
             outputs[name] = block.tail(block.activation(preactivations[name]))
             x = outputs[name].detach()
-        scores = readout(network)(x)
-        loss = cross_entropy(scores, y)
-        (error,) = torch.autograd.grad(loss, scores, retain_graph=True)  # (batch, classes), mean over the batch within
-        if probe:
-            for a in preactivations.values():
-                a.retain_grad()
-        sent = [torch.tensordot(error, self.get_buffer(name).to(error.dtype), 1) for name in outputs]
-        torch.autograd.backward([*outputs.values(), loss], [*sent, None])
-        errors = {name: a.grad for name, a in preactivations.items() if probe and a.grad is not None}
-        if probe:
-            errors[next(reversed(network._modules))] = error
-        return Readings(loss.detach(), scores.detach(), errors)
+        matrices = [self.get_buffer(name) for name in outputs]
+        scores = _Broadcast.apply(readout(network)(x), *outputs.values(), *matrices)
+        return scores, preactivations | {next(reversed(network._modules)): scores}

@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from creditlab.algorithms.base import Draw, Readings
+from creditlab.algorithms.base import Draw
 from creditlab.algorithms.bp import Backpropagation
 from creditlab.architectures.block import teaching, weights
 from creditlab.keys import Positive
@@ -46,6 +46,23 @@ class _Linear(torch.autograd.Function):
             rows.sum(0) if ctx.needs_input_grad[2] else None,
             None,
         )
+
+
+class _LinearOfMany(_Linear):
+    """The same within `torch.func.vmap`, for which what the backward pass needs must be kept apart from the forward
+    pass; outside of it that takes three times as long to call.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor) -> Tensor:  # type: ignore[override]
+        return nn.functional.linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        x, _, _, feedback = inputs
+        ctx.save_for_backward(x, feedback)
 
 
 class _Convolution(torch.autograd.Function):
@@ -84,7 +101,9 @@ class FeedbackMode(TorchFunctionMode):
         self, function: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if function is nn.functional.linear and id(args[1]) in self.partners:
-            return _Linear.apply(args[0], args[1], args[2], self.partners[id(args[1])])
+            # what stands in for a parameter (functional_call) may be that of many networks
+            kind = _Linear if isinstance(args[1], nn.Parameter) else _LinearOfMany
+            return kind.apply(args[0], args[1], args[2], self.partners[id(args[1])])
         if function is nn.functional.conv2d and id(args[1]) in self.partners:
             x, weight, bias, stride, padding, dilation, groups = args
             geometry = (list(stride), list(padding), list(dilation), groups)
@@ -95,19 +114,10 @@ class FeedbackMode(TorchFunctionMode):
 class FeedbackRule(Backpropagation):
     """Backpropagation with what `feedback(network)` gives in the place of the transposed weights."""
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def scores(self, network: nn.Sequential, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         forward_weights, feedback = weights(network), self.feedback(network)
         with FeedbackMode({forward_weights[layer]: b for layer, b in feedback.items()}):
-            return super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
+            return super().scores(network, x)
 
 
 class FeedbackAlignment(FeedbackRule):

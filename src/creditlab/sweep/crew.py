@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import IO
 
 from creditlab.sweep.plan import Planned
@@ -15,7 +16,7 @@ from creditlab.sweep.worker import SIGNALS
 
 
 class Worker:
-    """A process of `creditlab.sweep.worker`, and the run that it is at. `device` stands in for that of the runs."""
+    """A process of `creditlab.sweep.worker`, and the runs that it is at, by name. `device` stands in for theirs."""
 
     def __init__(self, log: IO[bytes], device: str | None) -> None:
         self.log, self.device = log, device
@@ -37,18 +38,20 @@ class Worker:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.orders, self.answers = self.process.stdin, self.process.stdout
-        self.run: Planned | None = None
+        self.runs: dict[str, Planned] = {}
         self.ready = False
+        self.leaves = False  # it was asked to stop, and takes no more orders
         self.torn = b""
 
     def successor(self) -> Worker:
         """Another one in its place."""
         return Worker(self.log, self.device)
 
-    def start(self, run: Planned) -> None:
-        self.run = run
-        config = run.config if self.device is None else run.config | {"device": self.device}
-        order = {"folder": str(run.folder), "config": config, "hydra": run.hydra}
+    def start(self, runs: Sequence[Planned]) -> None:
+        """Have it train `runs` together."""
+        self.runs = {run.folder.name: run for run in runs}
+        there = {} if self.device is None else {"device": self.device}
+        order = [{"folder": str(run.folder), "config": run.config | there, "hydra": run.hydra} for run in runs]
         with contextlib.suppress(BrokenPipeError):  # it died since: its answers end, which says so
             self.orders.write(json.dumps(order).encode() + b"\n")
             self.orders.flush()

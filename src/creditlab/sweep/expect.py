@@ -61,13 +61,19 @@ class Queue:
     def __len__(self) -> int:
         return sum(map(len, self.kinds.values()))
 
-    def take(self) -> Planned:
+    def take(self, most: int = 1) -> list[Planned]:
+        """The next run, and up to `most` in all that differ from it in nothing but the seed."""
         kind = max(self.kinds, key=self._urgency)
         self.probed.add(kind)
-        run = self.kinds[kind].popleft()
-        if not self.kinds[kind]:
+        first, *others = self.kinds[kind]
+        taken, left = [first], deque[Planned]()
+        for run in others:
+            alike = run.config | {"seed": None} == first.config | {"seed": None}  # device and threads too
+            (taken if alike and len(taken) < most else left).append(run)
+        self.kinds[kind] = left
+        if not left:
             del self.kinds[kind]
-        return run
+        return taken
 
     def _urgency(self, kind: str) -> float:
         config = self.kinds[kind][0].config

@@ -117,6 +117,7 @@ class SweepLauncher(Launcher):
     """A launcher but for `start`."""
 
     preflight_devices: Sequence[str] = ()  # where runs may be done instead of on their own device
+    together = 1  # runs that differ in nothing but the seed and are trained at once
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config = config
@@ -140,7 +141,7 @@ class SweepLauncher(Launcher):
             asked = [self.composer.planned(overrides, sweep) for overrides in job_overrides]
             runs = list({run.folder: run for run in asked}.values())
             found = survey(runs, self.submitted(sweep))
-        preflight(found.to_do, self.preflight_devices)
+        preflight(found.to_do, self.preflight_devices, self.together)
         self.prepare(sweep, runs, found)
         self.start(found, sweep)
         return [Returned(overrides, run) for overrides, run in zip(job_overrides, asked, strict=True)]

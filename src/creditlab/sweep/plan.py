@@ -73,14 +73,17 @@ def job(composed: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
-def preflight(runs: Sequence[Planned], devices: Sequence[str] = ()) -> None:
+def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: int = 1) -> None:
     """Build once each combination of parts among `runs`, so that what does not fit together is refused before anything
-    starts; on the first of `devices`, if any stand in for the runs' own. Raises ConfigError, for one that is not there.
-    Says which instruments find nothing to look at.
+    starts; on the first of `devices`, if any stand in for the runs' own. Raises ConfigError, for one that is not there,
+    and for runs that cannot be trained `together`, if more than one is to be. Says which instruments find nothing to
+    look at.
     """
     if not runs:
         return
-    from creditlab.training import assemble, find_device  # imports torch: only when there is something to run
+    # these import torch: only when there is something to run
+    from creditlab.parts import assemble, find_device
+    from creditlab.together import check as check_together
 
     for name in devices:
         find_device(name)
@@ -90,6 +93,8 @@ def preflight(runs: Sequence[Planned], devices: Sequence[str] = ()) -> None:
         if key not in seen:
             seen.add(key)
             parts = assemble(run.config | {"device": devices[0]} if devices else run.config)
+            if together > 1:
+                check_together(run.config, parts, together)
             lacking |= {f"{name} ({', '.join(things)})" for name, things in parts.instruments.lacking().items()}
     if lacking:
         said = "; ".join(sorted(lacking))

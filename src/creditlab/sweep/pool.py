@@ -28,18 +28,19 @@ from creditlab.sweep.plan import Planned
 
 class PoolLauncher(SweepLauncher):
     """`workers`: how many processes; None for one a device, or one a core that this process may use. `devices`: those
-    that workers take turns on; None for each run's own `device`.
+    that workers take turns on; None for each run's own `device`. `together`: how many runs that differ in nothing but
+    the seed a worker trains at once.
     """
 
-    def __init__(self, workers: PositiveInt | None, devices: list[str] | None) -> None:
-        self.workers, self.devices = workers, list(devices or [])
+    def __init__(self, workers: PositiveInt | None, devices: list[str] | None, together: PositiveInt) -> None:
+        self.workers, self.devices, self.together = workers, list(devices or []), together
         self.preflight_devices = self.devices
 
     def start(self, found: Survey, sweep: Path) -> None:
         workers = self.workers or len(self.devices) or len(os.sched_getaffinity(0))
         interrupt.watch(signal.SIGINT, signal.SIGTERM)
         with open(sweep / "workers.log", "ab") as log:
-            ended = run_all(found, sweep, workers, self.devices, log)
+            ended = run_all(found, sweep, workers, self.devices, log, self.together)
         if interrupt.asked():
             raise interrupt.Interrupted
         if ended["failed"]:
@@ -51,12 +52,14 @@ class PoolLauncher(SweepLauncher):
             raise SweepFailed(f"{left} runs are left as the workers were stopped. The same command does them.")
 
 
-def run_all(found: Survey, sweep: Path, workers: int, devices: Sequence[str], log: IO[bytes]) -> Counter[str]:
-    """Do the runs to do on so many worker processes, which take turns on `devices` and write what they print to `log`;
-    how many runs ended in each way.
+def run_all(
+    found: Survey, sweep: Path, workers: int, devices: Sequence[str], log: IO[bytes], together: int
+) -> Counter[str]:
+    """Do the runs to do on so many worker processes, which take turns on `devices`, write what they print to `log` and
+    train up to `together` runs at once; how many runs ended in each way.
     """
     with Display(str(found), len(found.to_do), sweep) as display, selectors.DefaultSelector() as ready:
-        pool = Pool(Queue(found.to_do, found.expectation), sweep, display, ready)
+        pool = Pool(Queue(found.to_do, found.expectation), sweep, display, ready, together)
         try:
             for number in range(min(workers, len(found.to_do))):
                 pool.hire(Worker(log, devices[number % len(devices)] if devices else None))
@@ -71,8 +74,10 @@ def run_all(found: Survey, sweep: Path, workers: int, devices: Sequence[str], lo
 class Pool:
     """Hands the runs of `queue` to workers, and tells `display` what becomes of them."""
 
-    def __init__(self, queue: Queue, sweep: Path, display: Display, ready: selectors.BaseSelector) -> None:
-        self.queue, self.sweep, self.display, self.ready = queue, sweep, display, ready
+    def __init__(
+        self, queue: Queue, sweep: Path, display: Display, ready: selectors.BaseSelector, together: int
+    ) -> None:
+        self.queue, self.sweep, self.display, self.ready, self.together = queue, sweep, display, ready, together
         self.stopping = False
 
     @property
@@ -84,14 +89,15 @@ class Pool:
         self.give(worker)
 
     def give(self, worker: Worker) -> None:
-        """The next run, or leave to go."""
+        """The next runs, or leave to go."""
         if not self.queue:
             worker.orders.close()
             return
         self.check_there()
-        run = self.queue.take()
-        self.display.started(run)
-        worker.start(run)
+        runs = self.queue.take(self.together)
+        for run in runs:
+            self.display.started(run)
+        worker.start(runs)
 
     def check_there(self) -> None:
         if not self.sweep.is_dir():
@@ -118,16 +124,17 @@ class Pool:
         if messages is None:
             self.lose(worker)
         for message in messages or []:
-            run = worker.run
+            run = worker.runs.get(message.get("run", ""))
             if run is None:  # it says that it is ready
                 continue
             if "step" in message:
                 self.display.progress(run, message["step"] / message["steps"])
                 continue
             if status := message.get("status"):
-                worker.run = None
+                del worker.runs[run.folder.name]
+                worker.leaves |= status == "interrupted"
                 self.settle(run, status, message["problem"])
-                if status != "interrupted":  # then it ends
+                if not worker.runs and not worker.leaves:
                     self.give(worker)
 
     def settle(self, run: Planned, status: str, problem: str) -> None:
@@ -140,20 +147,18 @@ class Pool:
     def lose(self, worker: Worker) -> None:
         """A worker has ended."""
         self.ready.unregister(worker.answers)
-        cause, run = worker.fate(), worker.run
+        cause, runs = worker.fate(), list(worker.runs.values())
         if not worker.ready and not self.stopping:
             raise SweepFailed(f"a worker could not start: {cause}. Its last words are in {worker.log.name}.")
-        if run is None:
-            return
-        if self.stopping and worker.process.returncode == -signal.SIGTERM:
-            self.settle(run, "interrupted", "")
-            return
-        with contextlib.suppress(OSError, Held):  # the folder is gone or full, or another process has it
-            run.folder.mkdir(exist_ok=True)
-            with hold(run.folder):
-                records.fail(run.folder, run.config, cause, step=None)
-        self.settle(run, "failed", cause)
-        if self.queue:
+        stopped = self.stopping and worker.process.returncode == -signal.SIGTERM
+        for run in runs:
+            if not stopped:
+                with contextlib.suppress(OSError, Held):  # the folder is gone or full, or another process has it
+                    run.folder.mkdir(exist_ok=True)
+                    with hold(run.folder):
+                        records.fail(run.folder, run.config, cause, step=None)
+            self.settle(run, "interrupted" if stopped else "failed", "" if stopped else cause)
+        if runs and self.queue and not stopped:
             self.hire(worker.successor())
 
     def seconds_left(self) -> float | None:
@@ -161,9 +166,9 @@ class Pool:
         if waiting is None or not self.workers:
             return None
         for worker in self.workers:
-            if worker.run is not None:
-                guess = self.queue.expectation.guess(worker.run.config)
+            for name, run in worker.runs.items():
+                guess = self.queue.expectation.guess(run.config)
                 if guess is None:
                     return None
-                waiting += guess * (1 - self.display.shares.get(worker.run.folder.name, 0))
+                waiting += guess * (1 - self.display.shares.get(name, 0))
         return waiting / len(self.workers)

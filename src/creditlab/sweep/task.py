@@ -56,7 +56,7 @@ def main() -> int:
         else:
             found.to_do.append(run)
     with open(sys.stderr.fileno(), "wb", closefd=False) as log:
-        ended = run_all(found, sweep, workers, devices, log)
+        ended = run_all(found, sweep, workers, devices, log, together=1)
     if interrupt.asked() == signal.SIGUSR2 and ended["interrupted"]:
         return _requeue(max_requeue)
     if interrupt.asked():

@@ -1,7 +1,8 @@
-"""A worker process: does the runs that it reads from standard input, one JSON line a run, and answers in JSON lines.
+"""A worker process: does the runs that it reads from standard input, and answers in JSON lines.
 
-    in    {"folder": …, "config": …, "hydra": …}
-    out   {"ready": true}  once,  {"step": 10, "steps": 100}  as a run goes,  {"status": …, "problem": …}  at its end
+    in    [{"folder": …, "config": …, "hydra": …}, …]  runs to be trained together, mostly one
+    out   {"ready": true}  once,  {"run": …, "step": 10, "steps": 100}  as a run goes, by the name of its folder,
+          {"run": …, "status": …, "problem": …}  at its end
 
 It imports torch once and does many runs. A run that fails is answered with its cause; the worker goes on. Asked to stop
 by SIGTERM, it ends at the next step, after a checkpoint. If the sweep that it works for is killed, it finishes its run.
@@ -27,8 +28,10 @@ def main() -> None:
     interrupt.watch(signal.SIGTERM)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to all; the sweep has SIGTERM for its workers
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    from creditlab import records
     from creditlab.lock import Held, Lost
-    from creditlab.training import train
+    from creditlab.together import train_together
+    from creditlab.training import Steps, steps
 
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a user's code prints must not get into the answers
@@ -38,30 +41,42 @@ def main() -> None:
             answers.write(json.dumps(message) + "\n")
             answers.flush()
 
-    def settle(status: str, problem: object = "") -> None:
-        answer({"status": status, "problem": str(problem).split("\n")[0]})
+    folders: dict[str, Path] = {}  # by the name of each, of the runs so far
+    stopped: list[str] = []
+
+    def begin(order: Mapping[str, Any]) -> tuple[str, Steps]:
+        folder = Path(order["folder"])
+        folders[folder.name] = folder
+
+        def report(step: int, steps: int, found: Mapping[str, float]) -> None:
+            answer({"run": folder.name, "step": step, "steps": steps})
+
+        return folder.name, steps(order["config"], folder, report, order["hydra"])
+
+    def settle(name: str, error: BaseException | None) -> None:
+        status, problem = outcome(folders[name], error)
+        stopped.extend([name] if status == "interrupted" else [])
+        answer({"run": name, "status": status, "problem": problem.split("\n")[0]})
+
+    def outcome(folder: Path, error: BaseException | None) -> tuple[str, str]:
+        match error:
+            case None:
+                run = records.read_run(folder)
+                return run.status, run.problem
+            case interrupt.Interrupted():
+                return "interrupted", ""
+            case Held():
+                return "held", str(error)
+            case Lost():
+                return "lost", str(error)
+            case _:
+                return "failed", f"{type(error).__name__}: {error}"
 
     answer({"ready": True})
     for line in sys.stdin:
-        order = json.loads(line)
-        try:
-            run = train(
-                order["config"],
-                Path(order["folder"]),
-                lambda step, steps, found: answer({"step": step, "steps": steps}),
-                order["hydra"],
-            )
-        except interrupt.Interrupted:
-            settle("interrupted")
+        train_together(dict(map(begin, json.loads(line))), settle)
+        if stopped:
             return
-        except Held as error:
-            settle("held", error)
-        except Lost as error:
-            settle("lost", error)
-        except Exception as error:
-            settle("failed", f"{type(error).__name__}: {error}")
-        else:
-            settle(run.status, run.problem)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,148 @@
+"""What a config names, built, and whether it fits together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from creditlab import records, seeding
+from creditlab.algorithms.base import Algorithm
+from creditlab.architectures.block import parameter_groups
+from creditlab.config import ConfigError, function, keys, partial
+from creditlab.datasets.base import Dataset
+from creditlab.metrics.instruments import Instruments
+from creditlab.optimisers.schedule import factor
+from creditlab.trackers.base import Tracker
+
+SAMPLING = {"root", "download", "limit", "test_limit", "validation", "crop", "flip"}  # no matter to what an input is
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Parts:
+    """The parts of one run."""
+
+    dataset: Dataset
+    network: nn.Sequential
+    algorithm: Algorithm
+    optimiser: torch.optim.Optimizer
+    instruments: Instruments
+    tracker: Tracker
+    device: torch.device
+    bfloat16: bool
+    steps: int
+    steps_per_epoch: int
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+
+
+@contextlib.contextmanager
+def blame(what: str) -> Iterator[None]:
+    """Name the part of the config in which a mistake shows, whatever it raises: it may be in a user's own code."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{what}: {error}") from error
+    except Exception as error:
+        raise ConfigError(
+            f"{what}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        ) from error
+
+
+def assemble(config: Mapping[str, Any]) -> Parts:
+    """Build every part of the run, which shows whether they fit together. Raises ConfigError where they do not."""
+    choices, training, seed = config["choices"], config["training"], config["seed"]
+    device = find_device(config["device"])
+    dtype = torch.float64 if config["precision"] == "float64" else torch.float32
+    with blame(f"dataset={choices['dataset']}"):
+        dataset = _made(partial(config["dataset"])(), Dataset)
+        dataset.split(seed)
+    with blame(f"architecture={choices['architecture']} on dataset={choices['dataset']}"):
+        draw = partial(config["architecture"])
+        network = _made(draw(dataset.task, seeding.generator(seed, "init")), nn.Sequential)
+        groups = parameter_groups(network)
+    with blame(f"algorithm={choices['algorithm']} with architecture={choices['architecture']}"):
+        feedback = seeding.generator(seed, "feedback")
+        rule = partial(config["algorithm"])(network, dataset.task, lambda g: draw(dataset.task, g), feedback)
+        algorithm = _made(rule, Algorithm)
+    dataset.to(device, dtype)
+    network.to(device, dtype)
+    algorithm.to(device, dtype)
+    groups += algorithm.parameter_groups()
+    with blame(f"optimiser={choices['optimiser']}"):
+        optimiser = _made(partial(config["optimiser"])(groups), torch.optim.Optimizer)
+    samples, batch = len(dataset.train_y), training["batch_size"]
+    if batch > samples:
+        raise ConfigError(f"training.batch_size={batch}: dataset={choices['dataset']} has {samples} training samples.")
+    per_epoch = samples // batch
+    steps = training["steps"] or max(1, round(training["epochs"] * per_epoch))
+    with blame("training"):
+        factor(0, steps, training["schedule"], training["warmup"])
+    with blame("metrics"):
+        instruments = Instruments(
+            config["metrics"],
+            {n: (function(m), keys(m), m.get("_at_") == "ends") for n, m in config["metrics"]["instruments"].items()},
+            network,
+            algorithm,
+            dataset,
+            seed=seed,
+            steps=steps,
+            steps_per_epoch=per_epoch,
+            surrogate=_surrogate(config) if config["metrics"]["surrogate"] else None,
+        )
+    with blame("tracker"):
+        tracker = _made(partial(config["tracker"])(), Tracker)
+    bfloat16 = config["precision"] == "bfloat16"
+    return Parts(dataset, network, algorithm, optimiser, instruments, tracker, device, bfloat16, steps, per_epoch)
+
+
+def _made(part: T, kind: type[T]) -> T:
+    """`part`, if what made it made one of `kind`."""
+    if not isinstance(part, kind):
+        raise ValueError(f"gave a {type(part).__name__}, not a {kind.__module__}.{kind.__name__}")
+    return part
+
+
+def _surrogate(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    """The scores of the trained network in the run folder that `metrics.surrogate` names. Raises ConfigError."""
+    folder = Path(config["metrics"]["surrogate"])
+    run, path = records.read_run(folder), folder / "weights.safetensors"
+    said = f"metrics.surrogate={folder}"
+    if not run.finished or run.config is None:
+        raise ConfigError(f"{said}: no finished run there ({run.problem or run.status}).")
+    if not path.exists():
+        raise ConfigError(f"{said}: it kept no weights. Give it training.keep_weights=true.")
+    mine, other = config["dataset"], run.config["dataset"]
+    differ = sorted(k for k in mine.keys() | other.keys() if k not in SAMPLING and mine.get(k) != other.get(k))
+    if differ:
+        shown = "; ".join(f"dataset.{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in differ)
+        raise ConfigError(f"{said}: its inputs are others ({shown}). Name a run on the same data.")
+    alike = {key: config[key] for key in ("device", "precision", "threads", "tracker")}
+    blind = {**run.config["metrics"], "instruments": {}, "surrogate": None}
+    parts = assemble({**run.config, **alike, "dataset": mine, "metrics": blind})
+    final = {k.removeprefix("final/"): w for k, w in load_file(path).items() if k.startswith("final/")}
+    parts.network.load_state_dict(final)
+    parts.network.eval().requires_grad_(False)
+    return lambda x: parts.algorithm.predict(parts.network, x)
+
+
+def find_device(name: str) -> torch.device:
+    """`device` of a config. Raises ConfigError where this machine has none of that name."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    if name not in there and not (name == "cuda" and len(there) > 1):
+        raise ConfigError(f"device={name}: not on this machine, which has {', '.join(there)} (or auto).")
+    return torch.device(name)
