@@ -157,8 +157,8 @@ def _clearest(
     those = rows[p < FOUND]
     parts: list[str | Cell] = [found if len(those) else none]
     for i, (row, line) in enumerate((those if len(those) else rows[:1]).head(TERMS).iterrows()):
-        names = {key: value for key, value in line.items() if isinstance(value, str)}
-        parts += ["; "] * (i > 0) + _say(text, table, row, **names)
+        names = {str(key): value for key, value in line.items() if isinstance(value, str)}
+        parts += [*["; "] * (i > 0), *_say(text, table, row, **names)]
     return [*parts, "; and others." if len(those) > TERMS else "."]
 
 

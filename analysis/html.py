@@ -169,7 +169,12 @@ def report(
 
     def cell(at: Cell) -> dict[str, str]:
         text = written(tables[at.table].iloc[at.row][at.column], at.form)
-        return {"text": re.sub("^-", "−", text), "href": f"#{at.table}-{at.row}", "where": f"{at.table}, {at.column}"}
+        return {
+            "table": at.table,
+            "text": re.sub("^-", "−", text),
+            "href": f"#{at.table}-{at.row}",
+            "where": f"{at.table}, {at.column}",
+        }
 
     topics: dict[str, list] = {}
     cited: dict[str, set[int]] = defaultdict(set)

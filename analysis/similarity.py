@@ -16,8 +16,8 @@ within and between are both taken over pairs of runs of *different* seeds, all o
 stand in a column of their own. p: levels permuted within blocks (the same other factors, the same seed where levels
 share seeds), one-sided, (1 + #{within* ≥ within}) / (1 + draws). Intervals: jackknife over items
 (ten classes are ten items, not 45 pairs) with Student's t; of a pair of levels on Fisher's scale. The jackknife counts
-twice what of a variance is of pairs of items (Efron & Stein 1981), so (n − 2)/n of its variance is taken, for n items. In
-within less between such pairs are most of it: of ten items its interval covers 97 to 98 %, not 95 %.
+twice what of a variance is of pairs of items (Efron & Stein 1981), so (n − 2)/n of its variance is taken, for n items.
+That is not all of it in within less between: of ten items its interval covers 97 to 98 %, not 95 %.
 
 A run whose distances do not vary (a dead layer) has no such vector: it is left out and counted.
 """

@@ -144,6 +144,7 @@ def test_what_explains_most_is_said(whole):
     assert "test accuracy is highest with bp" in words
     assert "lowest with ff" in words
     assert "are more alike than those of two" in words
+    assert re.search(r"test accuracy differs [^[]*\[posthoc\]", words)  # on paper too a sentence names its table
 
 
 def test_names_and_messages_with_markup_are_escaped(folder):
