@@ -1,7 +1,8 @@
 """What the tables say, in sentences, each number of which names the cell that it stands in.
 
 A sentence is a list of words and of `Cell`s. A number is never written here: it is looked up when the sentence is
-shown, so that text and table cannot disagree. What counts as found: p (Holm-adjusted where the table has that) < 0.05.
+shown, so that text and table cannot disagree. What counts as found: p < 0.05, adjusted over all that the sentence
+chooses from; the table's interval stands beside it.
 
 Two tables are made for reading: `what_how` sums η² up over metrics of either side, `levels` describes each metric at
 each level of each factor.
@@ -11,19 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from string import Formatter
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from analysis.anova import RESIDUAL
 from analysis.collect import BEHAVIOUR
 from analysis.design import SEED, labels
+from analysis.dose import CURVE
+from analysis.multiplicity import benjamini_hochberg, holm
 
 WHAT_HOW = ["of", "term", "n_metrics", "n_found", "median_eta_sq", "lowest", "highest", "highest_metric"]
 LEVELS = ["metric", "factor", "level", "n_runs", "mean", "sd", "lowest", "highest"]
 FOUND = 0.05
 TERMS = 4  # that a sentence names
+ACCURACY = "test/accuracy"
+PAIR = "{level_a} less {level_b} {difference:number} ({ci_low:number} to {ci_high:number})"
+OVER = "after Holm's correction over all that is compared"
+AT_ONCE = ("paired, all", "Games-Howell", "Tukey")  # methods of posthoc whose p is of all pairs, the best one first
 SCORES = {"loss": "which samples are hard", "confusion": "which classes are taken for which"}
 WHAT, HOW = "what is learned", "how it is encoded"
 
@@ -84,10 +93,15 @@ def levels(runs: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str]) -
 
 
 def conclusions(tables: Mapping[str, pd.DataFrame], factors: Sequence[str]) -> list[Conclusion]:
-    """What is to be said first, from the tables there are: what_how, levels, concordance, similarity, fingerprint."""
+    """What is to be said first, from the tables there are: what_how, levels, posthoc, dose (with curve), association,
+    matched, concordance, similarity, fingerprint."""
     makers: dict[str, Callable[[pd.DataFrame, Sequence[str]], Iterator[Conclusion]]] = {
         "what_how": _shares,
         "levels": _accuracy,
+        "posthoc": _pairs,
+        "dose": partial(_trends, tables.get("curve", pd.DataFrame(columns=CURVE)).reset_index(drop=True)),
+        "association": _association,
+        "matched": _matched,
         "concordance": _concordance,
         "similarity": _similarity,
         "fingerprint": _fingerprint,
@@ -133,6 +147,95 @@ def _accuracy(table: pd.DataFrame, factors: Sequence[str]) -> Iterator[Conclusio
             ".",
         ]
         yield Conclusion("Accuracy", parts)
+
+
+def _clearest(
+    table: str, rows: pd.DataFrame, p: np.ndarray | pd.Series, found: str, none: str, text: str
+) -> list[str | Cell]:
+    """`found` and, in the words of `text`, the first of the rows with p < FOUND; `none` and the first of all where no
+    row has that."""
+    those = rows[p < FOUND]
+    parts: list[str | Cell] = [found if len(those) else none]
+    for i, (row, line) in enumerate((those if len(those) else rows[:1]).head(TERMS).iterrows()):
+        names = {str(key): value for key, value in line.items() if isinstance(value, str)}
+        parts += [*["; "] * (i > 0), *_say(text, table, row, **names)]
+    return [*parts, "; and others." if len(those) > TERMS else "."]
+
+
+def _pairs(table: pd.DataFrame, factors: Sequence[str]) -> Iterator[Conclusion]:
+    method = next(each for each in AT_ONCE if each in set(table["method"]))
+    table = table[(table["method"] == method) & table["p"].notna()].sort_values("p", kind="stable")
+    for factor in factors:
+        own = table[table["factor"] == factor]
+        accuracy, encoding = own[own["metric"] == ACCURACY], own[~own["metric"].str.startswith(BEHAVIOUR)]
+        if len(accuracy):
+            by = f"(method {method!r}, of all pairs at once)"
+            found = f"By {factor}, test accuracy differs {by}: "
+            none = f"By {factor}, test accuracy is not shown to differ {by}; clearest is "
+            parts = _clearest("posthoc", accuracy, accuracy["p_adjusted"], found, none, PAIR)
+            yield Conclusion("Pairs of levels", parts)
+        if len(encoding):
+            found = f"By {factor}, of {HOW}, most clearly differ, {OVER}: "
+            none = f"By {factor}, of {HOW}, nothing is shown to differ {OVER}; clearest, alone, is "
+            p = holm(encoding["p"].to_numpy())
+            yield Conclusion("Pairs of levels", _clearest("posthoc", encoding, p, found, none, f"{{metric}}, {PAIR}"))
+
+
+def _trends(curve: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str]) -> Iterator[Conclusion]:
+    """Of test accuracy, and of metrics of encoding whose trend is found; only where the curve's ends have intervals."""
+    for factor, own in table.groupby("factor", sort=False):
+        encoding = own[~own["metric"].str.startswith(BEHAVIOUR)].sort_values("p_trend", kind="stable")
+        found = encoding[benjamini_hochberg(encoding["p_trend"].to_numpy()) < FOUND] if len(encoding) else encoding
+        for row, line in pd.concat([own[own["metric"] == ACCURACY], found.head(TERMS)]).iterrows():
+            points = curve[(curve["factor"] == factor) & (curve["metric"] == line["metric"])].sort_values("level")
+            ends = points.iloc[[0, -1]] if len(points) else points
+            if ends.empty or ends[["low", "high"]].isna().any(axis=None):
+                continue
+            way = "rises" if line["tau"] > 0 else "falls"
+            way = way if line["p_trend"] < FOUND else "is not shown to rise or fall"
+            text = "With {factor}, {metric} {way} (Kendall's τ {tau:fraction}, p {p_trend:p}): "
+            parts = _say(text, "dose", row, factor=factor, metric=line["metric"], way=way)
+            for i, end in enumerate(ends.index):
+                text = "{mean:number} ({low:number} to {high:number}) at {level:number}"
+                parts += [", "] * i + _say(text, "curve", end)
+            if line["p_change"] < FOUND:
+                text = (
+                    "; it steps by {change:number} between {change_after:number} and {change_before:number} (the step "
+                    "lies between {ci_low:number} and {ci_high:number}; p {p_change:p})"
+                )
+                parts += _say(text, "dose", row)
+            yield Conclusion("Trends", [*parts, "."])
+
+
+def _association(table: pd.DataFrame, factors: Sequence[str]) -> Iterator[Conclusion]:
+    text = "{metric}, r {r:fraction} ({ci_low:fraction} to {ci_high:fraction})"
+    for factor in factors:
+        own = table[(table["scope"] == f"within {factor}") & ~table["metric"].str.startswith(BEHAVIOUR)]
+        own = own.dropna(subset=["p", "ci_low"]).sort_values("p", kind="stable")
+        if len(own):
+            found = f"Within the levels of {factor}, {OVER}, test accuracy goes with "
+            none = (
+                f"Within the levels of {factor}, nothing is shown to go with test accuracy {OVER}; clearest, alone, is "
+            )
+            parts = _clearest("association", own, holm(own["p"].to_numpy()), found, none, text)
+            yield Conclusion("What goes with accuracy", parts)
+
+
+def _matched(table: pd.DataFrame, factors: Sequence[str]) -> Iterator[Conclusion]:
+    table = table[(table["by"] == ACCURACY) & table["p"].notna()].sort_values("p", kind="stable")
+    for factor in factors:
+        own = table[table["factor"] == factor]
+        encoding = own[~own["metric"].str.startswith(BEHAVIOUR) & (own["metric"] != "step")]
+        for of, rows, text in (
+            ("the steps to it", own[own["metric"] == "step"], PAIR),
+            (HOW, encoding, f"{{metric}}, {PAIR}"),
+        ):
+            if len(rows):
+                start = _say(f"Where accuracy is {{target:percent}}, of {of}, ", "matched", rows.index[0])
+                found = f"by {factor}, most clearly differ, {OVER}: "
+                none = f"nothing is shown to differ by {factor} {OVER}; clearest, alone, is "
+                parts = _clearest("matched", rows, holm(rows["p"].to_numpy()), found, none, text)
+                yield Conclusion("At equal accuracy", [*start, *parts])
 
 
 def _concordance(table: pd.DataFrame, factors: Sequence[str]) -> Iterator[Conclusion]:

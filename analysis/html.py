@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,10 +80,12 @@ def _behind(row: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={''.join(str(value).split())}" for key, value in chosen.items())
 
 
-def _rows(shown: Shown) -> list[dict[str, Any]]:
+def _rows(shown: Shown, cited: set[int]) -> list[dict[str, Any]]:
+    """The first rows, and those that a conclusion cites."""
     columns = [str(column) for column in shown.table.columns]
-    rows = []
-    for i, values in enumerate(shown.table.head(ROWS).astype(object).itertuples(index=False, name=None)):
+    rows, places = [], [*range(min(ROWS, len(shown.table))), *sorted(row for row in cited if row >= ROWS)]
+    table = shown.table.iloc[places].astype(object)
+    for i, values in zip(places, table.itertuples(index=False, name=None), strict=True):
         fields = [_field(c, v) | {"column": c} for c, v in zip(columns, values, strict=True)]
         behind = _behind(dict(zip(columns, values, strict=True)))
         rows.append({"id": f"{shown.name}-{i}", "fields": fields, "behind": behind})
@@ -164,11 +168,20 @@ def report(
     tables: Mapping[str, pd.DataFrame] = {one.name: one.table for one in shown}
 
     def cell(at: Cell) -> dict[str, str]:
-        value = tables[at.table].iloc[at.row][at.column]
-        return {"text": written(value, at.form), "href": f"#{at.table}-{at.row}", "where": f"{at.table}, {at.column}"}
+        text = written(tables[at.table].iloc[at.row][at.column], at.form)
+        return {
+            "table": at.table,
+            "text": re.sub("^-", "−", text),
+            "href": f"#{at.table}-{at.row}",
+            "where": f"{at.table}, {at.column}",
+        }
 
     topics: dict[str, list] = {}
+    cited: dict[str, set[int]] = defaultdict(set)
     for one in conclusions:
+        for at in one.parts:
+            if isinstance(at, Cell):
+                cited[at.table].add(at.row)
         topics.setdefault(one.topic, []).append([p if isinstance(p, str) else cell(p) for p in one.parts])
 
     return environment.get_template("report.html").render(
@@ -183,7 +196,8 @@ def report(
             {
                 "one": one,
                 "columns": [(str(c), _numeric(one.table[c])) for c in one.table.columns],
-                "rows": _rows(one),
+                "rows": _rows(one, cited[one.name]),
+                "first": min(ROWS, len(one.table)),
                 "whole": len(one.table),
                 "open": len(one.table) <= OPEN,
             }

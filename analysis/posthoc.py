@@ -3,9 +3,12 @@
 *Tukey* (with Kramer's form for unequal numbers): difference of marginal means on the model of the analysis of variance,
 its error from the residual mean square; p and interval hold for all pairs of a factor at once. *Games-Howell* (1976):
 the same without equal spread, each mean with the variance of its own cells and Satterthwaite's degrees of freedom; it
-needs two runs in each cell. *Paired*: where levels share seeds, the mean over seeds of differences between runs that
-differ in this factor alone, with Student's t over seeds: nothing is assumed of the spread, and what a seed does to both
-levels cancels. Its interval is for one pair; its p_adjusted is Holm's over the pairs of a factor.
+needs two runs in each cell, and seeds that are no block. *Paired*: where levels share seeds, the mean over seeds of
+differences between runs that differ in this factor alone, with Student's t over seeds: nothing is assumed of the
+spread, and what a seed does to both levels cancels. Its interval is for one pair; its p_adjusted is Holm's over the
+pairs of a factor. *Paired, all* stands in for Games-Howell where seeds are a block: the same, with Bonferroni's
+interval and p, which hold for all pairs of a factor at once (each pair has a spread of its own, for which the
+studentised range is too short: Maxwell 1980, J. Educ. Stat. 5).
 
 The studentised range of k normal means, w its range and s² an independent χ²_ν/ν:
     P(q) = ∫ f_ν(s) W(qs) ds    W(w) = k ∫ φ(z) [Φ(z) − Φ(z − w)]^(k−1) dz
@@ -110,7 +113,9 @@ def tukey(fit: Fit, factor: str) -> Iterator[pd.DataFrame]:
 
 
 def games_howell(fit: Fit, factor: str) -> Iterator[pd.DataFrame]:
-    """A table a pair of levels; none where a cell has fewer than two runs."""
+    """A table a pair of levels; none where seeds are a block or a cell has fewer than two runs."""
+    if (SEED,) in fit.design.terms:
+        return
     moments = cell_moments(fit)
     if moments is None:
         return
@@ -163,6 +168,15 @@ def paired(
     return table[COLUMNS]
 
 
+def at_once(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Of a table of `paired` for one factor, intervals and p that hold for all pairs of levels at once."""
+    m = pairs.groupby("metric")["p"].transform("size")
+    longer = stats.t.isf((1 - LEVEL) / (2 * m), pairs["df"]) / stats.t.isf((1 - LEVEL) / 2, pairs["df"])
+    wide = (pairs["ci_high"] - pairs["difference"]) * longer
+    ends = {"ci_low": pairs["difference"] - wide, "ci_high": pairs["difference"] + wide}
+    return pairs.assign(method="paired, all", **ends, p_adjusted=(m * pairs["p"]).clip(upper=1))
+
+
 def posthoc(runs: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str], order: int = 2) -> pd.DataFrame:
     """A row for each of `metrics` (as `anova` takes them), factor, pair of levels and method that the runs can bear.
     Columns: COLUMNS."""
@@ -173,6 +187,7 @@ def posthoc(runs: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str], 
             for method in (tukey, games_howell):
                 tables += [table.assign(factor=factor) for table in method(fit, factor)]
             others = [other for other in varying if other != factor]
-            tables.append(paired(fit.runs, factor, others, fit.metrics, fit.values))
+            pairs = paired(fit.runs, factor, others, fit.metrics, fit.values)
+            tables += [pairs, *[at_once(pairs)] * ((SEED,) in fit.design.terms)]
     tables = [table for table in tables if len(table)]
     return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)

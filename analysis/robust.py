@@ -6,16 +6,26 @@ variances S = diag(s²/n) and C the contrasts of a term between cells,
     T = (C m)' (C S C')⁻¹ (C m)    M = S C' (C S C')⁻¹ C    A = Σ_j M_jj² / (n_j − 1)
     F = T / (df + 2A − 6A/(df + 2)),  df1 = df,  df2 = df (df + 2) / (3A)
 
-It needs two runs in each cell, every cell filled, and weighs cells alike (as type III does). It leaves the seed out:
-where seeds are a block it is the more cautious for it.
+It needs two runs in each cell, every cell filled, and weighs cells alike (as type III does). It knows no block.
+
+*Repeated measures*, where seeds are a block: with z_s the orthonormal contrasts of a term between the cells of seed s,
+of n seeds that have run every cell, z their mean and V their covariance,
+
+    F = n |z|² / tr V,  df1 = ε df,  df2 = ε df (n − 1)
+
+a term against its own interaction with the seed, so that nothing is assumed of the spread of cells nor of what a seed
+does to them. ε is the mean (Stevens 2002) of g = (tr V)² / (df tr V²) (Greenhouse & Geisser 1959, too cautious with
+few seeds) and min(1, (n df g − 2) / (df (n − 1 − df g))) (Huynh & Feldt 1976, not cautious enough). Where fewer than
+two seeds have run every cell, Welch-James stands; it leaves the seed out and is cautious for it.
 
 *Permutation* (Freedman & Lane 1983, J. Bus. Econ. Stat. 1): permute what all other terms leave of the metric, within
-seeds where they are a block, and count how often F is as large. It needs exchangeable residuals, not normal, and is
-for up to 500 runs: with more the F test has no need of it.
+seeds where they are a block, and count how often F is as large. It needs exchangeable residuals, so equal spread, not
+normal ones, and is for up to 500 runs: with more the F test has no need of it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -24,7 +34,7 @@ from scipy import stats
 
 from analysis.anova import name
 from analysis.design import SEED, Design, Term
-from analysis.fits import Fit, fit_all, given
+from analysis.fits import ROUNDING, Fit, fit_all, given
 
 COLUMNS = ["metric", "term", "test", "F", "df1", "df2", "p"]
 PERMUTATIONS = 999
@@ -52,6 +62,40 @@ def cell_moments(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     means = np.stack([fit.values[cells == cell].mean(axis=0) for cell in range(len(counts))])
     squares = (fit.values - means[cells]) ** 2
     return counts, means, np.stack([squares[cells == c].sum(axis=0) / (counts[c] - 1) for c in range(len(counts))])
+
+
+def repeated_measures(fit: Fit) -> Iterator[pd.DataFrame]:
+    """A table for each term but the seed; none where seeds are no block or fewer than two have run every cell."""
+    design = fit.design
+    if (SEED,) not in design.terms:
+        return
+    seed, cell = design.codes[:, design.axes.index(SEED)], design.cells()
+    shape = (seed.max() + 1, math.prod(n for axis, n in zip(design.axes, design.shape, strict=True) if axis != SEED))
+    counts, sums = np.zeros((*shape, 1)), np.zeros((*shape, fit.values.shape[1]))
+    np.add.at(counts, (seed, cell), 1)
+    np.add.at(sums, (seed, cell), fit.values)
+    whole = (counts > 0).all(axis=(1, 2))
+    n = int(whole.sum())
+    if n < 2:
+        return
+    means = sums[whole] / counts[whole]  # (seeds, cells, metrics)
+    names, least = np.array(fit.metrics, dtype=object), (ROUNDING * np.abs(means).max(axis=(0, 1))) ** 2
+    for term in (term for term in design.terms if term != (SEED,)):
+        q = np.linalg.qr(contrasts(design, term).T)[0]  # (cells, df)
+        df = q.shape[1]
+        z = np.einsum("scm,cd->msd", means, q)
+        away = z - z.mean(axis=1, keepdims=True)
+        v = np.matmul(away.transpose(0, 2, 1), away) / (n - 1)
+        trace, square = np.trace(v, axis1=1, axis2=2), (v**2).sum(axis=(1, 2))
+        usable = trace > least  # where all seeds have the same effect there is nothing to test against
+        trace, square = trace[usable], square[usable]
+        f = n * (z[usable].mean(axis=1) ** 2).sum(axis=1) / trace
+        low = trace**2 / (df * square)
+        free = df * (n - 1 - df * low)
+        high = np.divide(n * df * low - 2, free, out=low.copy(), where=free > 1e-9).clip(low, 1)
+        df1 = df * (low + high) / 2
+        columns = {"metric": names[usable], "term": name(term), "F": f, "df1": df1, "df2": df1 * (n - 1)}
+        yield pd.DataFrame(columns).assign(p=stats.f.sf(f, df1, df1 * (n - 1)), test="repeated measures")
 
 
 def welch_james(fit: Fit) -> Iterator[pd.DataFrame]:
@@ -125,6 +169,8 @@ def freedman_lane(fit: Fit) -> Iterator[pd.DataFrame]:
 
 def robust(runs: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str], order: int = 2) -> pd.DataFrame:
     """A row for each of `metrics` (as `anova` takes them), term and test that the runs can bear. Columns: COLUMNS."""
-    fits = fit_all(runs, factors, metrics, order=order)
-    tables = [table for fit in fits.found for test in (welch_james, freedman_lane) for table in test(fit)]
+    tables: list[pd.DataFrame] = []
+    for fit in fit_all(runs, factors, metrics, order=order).found:
+        tables += list(repeated_measures(fit)) or list(welch_james(fit))
+        tables += freedman_lane(fit)
     return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)

@@ -276,7 +276,8 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """Flat; NaN where the value was not finite."""
-        return {k: math.nan if v is None else v for k, v in self.summary.get("metrics", {}).items()}
+        metrics = self.summary.get("metrics", {})
+        return {k: math.nan if v is None else v for k, v in metrics.items()} if None in metrics.values() else metrics
 
     def arrays(self) -> dict[str, np.ndarray]:
         with np.load(self.folder / "arrays.npz", allow_pickle=False) as file:

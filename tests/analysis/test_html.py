@@ -12,6 +12,8 @@ from analysis.anova import anova
 from analysis.conclusions import Cell, conclusions, levels, what_how
 from analysis.concordance import concordance
 from analysis.html import written
+from analysis.mechanism import association
+from analysis.posthoc import posthoc
 from analysis.publish import further, publish
 from creditlab.records import write_arrays
 from tests.analysis.conftest import Folder
@@ -79,6 +81,10 @@ def made(folder) -> tuple[str, list]:
     tests, agreement = anova(sweep.usable, sweep.factors, sweep.outcomes), concordance(sweep)
     frames, notes = further(sweep, sweep.outcomes, tests.table)
     frames |= {"anova": tests.table, "concordance": agreement.table}
+    frames["posthoc"] = posthoc(sweep.usable, sweep.factors, sweep.outcomes)
+    if "test/accuracy" in sweep.metrics:
+        encoding = [m for m in sweep.outcomes if m != "test/accuracy"]
+        frames["association"] = association(sweep.usable, "algorithm", "test/accuracy", encoding)
     notes |= {"anova": [f"{metric}: not tested, {why}" for metric, why in tests.untested.items()]}
     paths = publish(sweep, frames, notes, out)
     for name, table in frames.items():
@@ -108,7 +114,10 @@ def test_every_number_of_a_conclusion_stands_in_the_table_that_it_names(whole):
         assert value == pytest.approx(exact, abs=0.0051), (table, row, column)
         assert attributes["href"].removeprefix("#") in page.texts  # the row is there to be led to
     topics = re.findall(r"<h3>(.*?)</h3>\n<ul>", text)
-    assert topics == ["Share of variance", "Accuracy", "Concordance", "Representation", "Fingerprint"]
+    assert topics == [
+        *["Share of variance", "Accuracy", "Pairs of levels", "What goes with accuracy"],
+        *["Concordance", "Representation", "Fingerprint"],
+    ]
 
 
 def test_no_number_is_written_outside_a_cell(folder):
@@ -135,6 +144,7 @@ def test_what_explains_most_is_said(whole):
     assert "test accuracy is highest with bp" in words
     assert "lowest with ff" in words
     assert "are more alike than those of two" in words
+    assert re.search(r"test accuracy differs [^[]*\[posthoc\]", words)  # on paper too a sentence names its table
 
 
 def test_names_and_messages_with_markup_are_escaped(folder):
