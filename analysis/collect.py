@@ -15,6 +15,7 @@ The seed is the replicate, and a block where cells share seeds.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -134,10 +135,7 @@ def _sort_out(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, 
     aliased: dict[str, str] = {}
     nested: dict[str, str] = {}
     for key in list(column)[:-1]:
-        groups = [f for f in factors if f in GROUPS and f != key]
         by = next((f for f in [*factors, *["seed"] * shared_seeds] if _tells(column[f], column[key])), None)
-        if by is None and len(groups) > 1 and _tells(zip(*(column[g] for g in groups), strict=True), column[key]):
-            by = " × ".join(groups)
         host = next((f for f in factors if _tells(column[key], column[f])), None)
         if by:
             aliased[key] = by
@@ -145,7 +143,32 @@ def _sort_out(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, 
             nested[key] = host
         else:
             factors.append(key)
+    for key in [key for key in [*factors, *nested] if key not in GROUPS]:
+        if telling := _told_together(key, [f for f in factors if f != key], column):
+            factors = [f for f in factors if f != key]
+            nested.pop(key, None)
+            aliased[key] = " × ".join(telling)
     return factors, aliased, nested
+
+
+def _told_together(key: str, others: list[str], column: Mapping[str, list]) -> list[str]:
+    """The factors whose combination tells the value of `key`: the options chosen, or the fewest of `others`, provided
+    that these are crossed (else many a combination has one value by chance).
+    """
+
+    def tell(factors: list[str]) -> bool:
+        return len(factors) > 1 and _tells(zip(*(column[f] for f in factors), strict=True), column[key])
+
+    options = [f for f in others if f in GROUPS]
+    if tell(options):
+        return options
+    crossed = math.prod(len(set(column[f])) for f in others)
+    if not tell(others) or len(set(zip(*(column[f] for f in others), strict=True))) < crossed:
+        return []
+    for factor in others:
+        fewer = [f for f in others if f != factor]
+        others = fewer if tell(fewer) else others
+    return others
 
 
 def _repeats(named: dict[str, records.Run], settings: Sequence[dict[str, Any]]) -> list[str]:

@@ -79,6 +79,27 @@ def test_a_key_swept_for_one_option_is_nested(folder):
     assert sweep.runs.set_index("algorithm").loc["bp", "algorithm.sigma"].isna().all()
 
 
+def test_a_rate_for_each_cell_of_a_crossed_design_is_aliased(folder):
+    rate = {("bp", 1): 1, ("bp", 2): 2, ("fa", 1): 2, ("fa", 2): 2}
+    for algorithm in ("bp", "fa"):
+        for depth in (1, 2):
+            for width in (8, 16):
+                keys = {"optimiser.lr": rate[algorithm, depth], "architecture.depth": depth, "architecture.w": width}
+                folder.add({"test/loss": 1.0}, algorithm=algorithm, keys=keys)
+    sweep = analysis.load(folder.path)
+    assert sweep.aliased == {"optimiser.lr": "algorithm × architecture.depth"}
+    assert sweep.factors == ["algorithm", "architecture.depth", "architecture.w"]
+
+
+def test_in_a_design_that_is_not_crossed_a_combination_aliases_nothing(folder):
+    cells = [("bp", 1, 1), ("bp", 2, 2), ("fa", 1, 2), ("fa", 3, 1)]
+    for algorithm, depth, lr in cells:
+        for width in (8, 16):
+            keys = {"optimiser.lr": lr, "architecture.depth": depth, "architecture.w": width}
+            folder.add({"test/loss": 1.0}, algorithm=algorithm, keys=keys)
+    assert "optimiser.lr" in analysis.load(folder.path).factors
+
+
 def test_seeds_of_their_own_alias_nothing(folder):
     for seed, (algorithm, lr) in enumerate([("bp", 0.1), ("bp", 0.2), ("es", 0.1), ("es", 0.2)]):
         folder.add({"test/loss": 1.0}, keys={"optimiser.lr": lr}, algorithm=algorithm, seed=seed)
