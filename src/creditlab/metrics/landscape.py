@@ -23,7 +23,7 @@ from creditlab.keys import Positive, PositiveInt, Range
 
 Predict = Callable[[nn.Sequential, Tensor], Tensor]
 Slope = dict[nn.Parameter, Tensor]
-KEPT = 2**26  # entries that a forward pass may keep for its derivatives; with theirs, about 1.5 GB
+KEPT = 2**25  # entries that a forward pass may keep for its derivatives; with theirs, about 0.7 GB
 
 
 @torch.no_grad()
@@ -107,7 +107,7 @@ def hessian(
     Range: any.
     Unit: nats per squared unit of the parameters.
     Cost: iterations products Hv and draws as many as there are blocks; the memory of `iterations` networks, and of the
-    samples' second derivatives up to some 2 GB at once.
+    samples' second derivatives up to 1 GB at once.
     Source: Yao et al., "PyHessian", arXiv 1912.07145; Hutchinson, Communications in Statistics 1990.
     Parts: top, the largest eigenvalue; top_error, the residual ‖Hv − top v‖: an eigenvalue lies within it; trace;
     trace_error, its standard error.
@@ -122,7 +122,9 @@ def hessian(
     def over_samples(product: Callable[[Slope], Tensor]) -> Tensor:
         return torch.stack([product(kept or slope(*chunk)) for chunk in chunks]).sum(0)
 
-    top, residual = _top(lambda v: over_samples(lambda s: _second(s, whole, v)), whole, generator, iterations, tolerance)
+    top, residual = _top(
+        lambda v: over_samples(lambda s: _second(s, whole, v)), whole, generator, iterations, tolerance
+    )
     probes = []
     for parameters in (list(block.parameters()) for block in network):
         if parameters:
