@@ -172,7 +172,12 @@ def _rows(network: nn.Sequential, predict: Predict, x: Tensor, label: Tensor) ->
 
     def kept(some: Tensor, labels: Tensor) -> int:
         sizes: list[int] = []
-        with saved_tensors_hooks(lambda t: (sizes.append(t.numel()), t)[1], lambda t: t):
+
+        def note(t: Tensor) -> Tensor:
+            sizes.append(t.numel())
+            return t
+
+        with saved_tensors_hooks(note, lambda t: t):
             cross_entropy(predict(network, some), labels)
         return sum(sizes)
 
