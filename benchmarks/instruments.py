@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -121,8 +122,6 @@ def costs(overrides: list[str], option: str, folder: Path, repeats: int, part: i
     asked = {n for names in instruments.asked.values() for n in names}
     passed = instruments.observe()
     passed.find("network", "features")  # the pass that activations and a linear read-out's scores share
-    answers = passed.find("network", "scores")[""].argmax(1)
-    instruments.samples = replace(instruments.samples, label=answers)
 
     def fresh(scope: str) -> Observation:
         observation = instruments.observe()
@@ -141,11 +140,16 @@ def costs(overrides: list[str], option: str, folder: Path, repeats: int, part: i
             if name in asked:
                 seen.find(scope, name)
     seen.find("changes", "singular_values")
+    answers = passed.find("network", "scores")[""].argmax(1)
+    instruments.samples = replace(instruments.samples, label=answers)
+    answered = instruments.observe()
     for name, (metric, keys, at_ends) in instruments.metrics.items():
-        whole = min(keys.get("samples", 0), len(answers)) if "network" in instruments.asked[name] else 0
+        copies = "network" in instruments.asked[name]
+        whole = min(keys.get("samples", 0), len(answers)) if copies else 0
         scale = max(1, whole / part)
         keys = {**keys, "samples": min(whole, part)} if whole else keys
-        work = lambda n=name, m=metric, k=keys: evaluate(n, m, k, seen, lambda: seeding.generator(0, f"metrics/{n}"))  # noqa: E731
+        generator = partial(seeding.generator, 0, f"metrics/{name}")
+        work = partial(evaluate, name, metric, keys, answered if copies else seen, generator)
         signals = bool(set(instruments.asked[name]) & set(SCOPES["signals"]))
         spent = milliseconds(work, 1 if at_ends else repeats)
         found.note(name, scale * spent, 2 if at_ends else looks - signals)
