@@ -33,7 +33,7 @@ import torch
 from benchmarks.measure import console, load, plan, show
 from creditlab import seeding
 from creditlab.metrics import SCOPES
-from creditlab.metrics.observe import Observation, evaluate
+from creditlab.metrics.observe import evaluate
 from creditlab.metrics.probe import gradients
 from creditlab.training import CHUNK, Parts, assemble, train
 
@@ -48,7 +48,6 @@ SHARED = {
     "activations (shared)": ("activations", "activation_map"),
     "singular values of W (shared)": ("weights", "singular_values"),
     "singular values of W − W₀ (shared)": ("changes", "singular_values"),
-    "scores (shared)": ("network", "scores"),
 }
 
 
@@ -120,27 +119,22 @@ def costs(overrides: list[str], option: str, folder: Path, repeats: int, part: i
             kept.add(gradients(parts.network))
         step(parts, 4, True)
     asked = {n for names in instruments.asked.values() for n in names}
-    passed = instruments.observe()
-    passed.find("network", "features")  # the pass that activations and a linear read-out's scores share
-
-    def fresh(scope: str) -> Observation:
-        observation = instruments.observe()
-        if scope == "network":
-            observation.__dict__["_seen"] = passed._seen
-        return observation
-
     for name, (scope, thing) in SHARED.items():
         if thing in asked or thing == "activation_map":
             of_arrays = 1 + instruments.compares if thing == "activation_map" else scope == "weights"  # and for CKA
-            found.note(name, milliseconds(lambda s=scope, t=thing: fresh(s).find(s, t), repeats), looks + of_arrays)
-    seen: Observation = instruments.observe()
-    seen.__dict__["_seen"] = passed._seen
+            work = lambda s=scope, t=thing: instruments.observe().find(s, t)  # noqa: E731
+            found.note(name, milliseconds(work, repeats), looks + of_arrays)
+    seen = instruments.observe()
+    seen.find("activations", "activation_map")  # a pass that the scores of a linear read-out share
+    scores = milliseconds(lambda: seen.find("network", "scores"), 1)
+    if "scores" in asked:
+        found.note("scores (shared)", scores, looks)
     for scope, names in SCOPES.items():
         for name in names:
             if name in asked:
                 seen.find(scope, name)
     seen.find("changes", "singular_values")
-    answers = passed.find("network", "scores")[""].argmax(1)
+    answers = seen.find("network", "scores")[""].argmax(1)
     instruments.samples = replace(instruments.samples, label=answers)
     answered = instruments.observe()
     for name, (metric, keys, at_ends) in instruments.metrics.items():
@@ -149,7 +143,8 @@ def costs(overrides: list[str], option: str, folder: Path, repeats: int, part: i
         scale = max(1, whole / part)
         keys = {**keys, "samples": min(whole, part)} if whole else keys
         generator = partial(seeding.generator, 0, f"metrics/{name}")
-        work = partial(evaluate, name, metric, keys, answered if copies else seen, generator)
+        of = answered if copies else seen
+        work = partial(evaluate, name, metric, keys, of, generator)
         signals = bool(set(instruments.asked[name]) & set(SCOPES["signals"]))
         spent = milliseconds(work, 1 if at_ends else repeats)
         found.note(name, scale * spent, 2 if at_ends else looks - signals)
