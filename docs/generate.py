@@ -112,15 +112,15 @@ processor time on one thread of a busy two-core machine, batches of 128:
 
 | run | a step | `light` | of the run | within the goal from | `full` | of the run | within the goal from |
 |---|---|---|---|---|---|---|---|
-| MNIST MLP 784-256-128-10, 4,680 steps | 3.0 to 3.6 ms | 0.4 s | 2.0 % | 1,744 steps | 3.0 s | 16.9 % | 3,768 steps |
-| CIFAR-10 convnet of depth 4, 50,000 steps | 133 ms | 28 s | 0.4 % | 3,363 steps | 143 s | 2.1 % | 3,638 steps |
-| CIFAR-10 ResNet-18, 39,000 steps | 5.3 s | 539 s | 0.3 % | 1,631 steps | not measured | | |
-| the same, `--set architecture.width=16` | 0.43 s | 75 s | 0.4 % | 2,771 steps | 427 s | 2.4 % | 3,445 steps |
+| MNIST MLP 784-256-128-10, 4,680 steps | 3.0 to 4.1 ms | 0.4 s | 1.9 % | 1,635 steps | 3.1 s | 17.7 % | 3,992 steps |
+| CIFAR-10 convnet of depth 4, 50,000 steps | 120 ms | 19 s | 0.3 % | 2,535 steps | 112 s | 1.8 % | 3,301 steps |
+| CIFAR-10 ResNet-18, 39,000 steps | 4.6 to 4.9 s | 473 s | 0.2 % | 1,544 steps | 3,938 s | 2.1 % | 3,116 steps |
 
-The MLP's real runs, by `seconds_metrics` of `seconds`: 3.3 % and 17.8 %. **Shorter runs miss the goal for `full`**: of
-creditlab's default run, 1,000 steps on digits, `light` takes 3.3 % and `full` 43 %. The largest parts, on MNIST and
-CIFAR-10, are the accuracy on the test set that goes with each look, adversarial examples and the Hessian:
-`metrics.points` and `'~metrics.instruments.hessian'` lower them.
+The MLP's real runs, by `seconds_metrics` of `seconds`: 2.5 % and 14.2 %. **Shorter runs miss the goal for `full`**: of
+creditlab's default run, 1,000 steps on digits, `light` takes 4.2 to 4.9 % and `full` 33 to 34 % of the processor time;
+with `training.steps=2500`, `full` takes 18 %. The largest parts are the accuracy on the test set that goes with each
+look, adversarial examples and the Hessian: `metrics.points` and `'~metrics.instruments.hessian'` lower them. The most
+memory that `full` takes is about 4.5 GiB on ResNet-18, 1.8 GiB on the convnet.
 """
 METRICS_HEAD = "| name | tells | formula | range | unit | cost | source |\n|---|---|---|---|---|---|---|"
 FIELDS = ("Range", "Unit", "Cost", "Source", "Parts")

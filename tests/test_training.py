@@ -192,6 +192,7 @@ def test_an_interrupted_run_resumes_bit_identically(plan, tmp_path, overrides):
     assert same(weights(one), weights(two))
     assert (one.folder / "history.jsonl").read_bytes() == (two.folder / "history.jsonl").read_bytes()
     assert one.metrics == two.metrics
+    assert same(one.arrays(), two.arrays())
     assert not (two.folder / "checkpoint.pt").exists()
     assert not (two.folder / "error.txt").exists()
 

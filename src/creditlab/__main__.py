@@ -5,6 +5,7 @@ Nothing here imports torch: help and a mistake in the configuration answer at on
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -68,6 +69,8 @@ def _single(config: DictConfig) -> float | None:
             print(f"  absent: {name}, {reason}")
         return objective(found, run.config["training"]["objective"])
     except (ConfigError, records.RecordError, Held) as error:
+        with contextlib.suppress(OSError):  # it holds runs; if not, Hydra has just made it
+            folder.rmdir()
         _refuse(str(error))
 
 

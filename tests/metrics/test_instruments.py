@@ -7,8 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from creditlab import records
+from creditlab.__main__ import main
+from creditlab.architectures.convolution import Conv2d
 from creditlab.config import ConfigError
 from creditlab.parts import assemble
 from creditlab.sweep.plan import preflight
@@ -18,6 +22,7 @@ from tests.common import SMALL
 OWN = """
 import torch
 from creditlab.keys import Count
+from creditlab.metrics.needs import needs
 
 def brittle(weight, initial_weight, *, moves: bool):
     if moves and not torch.equal(weight, initial_weight):
@@ -36,6 +41,10 @@ def patches(kernel):
 
 def draw(weight, generator):
     return torch.rand(1, generator=generator)
+
+@needs(samples=400)
+def modest(activation):
+    return activation.mean()
 """
 
 
@@ -72,6 +81,41 @@ def test_its_reason_is_one_line(run):
 def test_one_that_fails_at_the_start_is_told_of_before_training(run):
     with pytest.raises(ConfigError, match=r"metrics: instruments.brittle: needs 9 classes, has 10"):
         run(own("brittle", moves="false"))
+
+
+@pytest.mark.parametrize("flags", [[], ["-m", "algorithm=bp,fa", "seed=range(2)"]], ids=["single", "sweep"])
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (
+            ["metrics=full", "metrics.samples=12", "metrics.trajectory.length=2"],
+            "instruments.two_nn: 12 samples: at least 20 are needed; raise metrics.samples, "
+            "or its own key samples (1000)",
+        ),
+        (["metrics.samples=1"], "instruments.class_selectivity: 1 class: at least 2 are needed; raise metrics.samples"),
+        ([own("modest")], "instruments.modest: 359 samples: at least 400 are needed; raise metrics.samples"),
+        (
+            ["metrics=full", "metrics.trajectory.length=7"],
+            "trajectory.length=7: a run of 6 steps takes 6 gradients, one every 1. "
+            "Lower the length or the spacing, or train longer",
+        ),
+    ],
+    ids=["samples", "classes", "own", "trajectory"],
+)
+def test_what_cannot_be_measured_is_refused_before_any_run_starts(
+    tmp_path, monkeypatch, capsys, flags, overrides, reason
+):
+    (tmp_path / "own_metrics.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["creditlab", *flags, "training.steps=6", "device=cpu", *overrides])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.delenv("HYDRA_FULL_ERROR")  # which main() sets, to be taken back
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"creditlab: metrics: {reason}\n"
+    assert not list((tmp_path / "multirun").glob("*"))
 
 
 def test_one_that_no_layer_shows_enough_for_is_absent(run):
@@ -113,6 +157,59 @@ def test_random_numbers_are_the_metrics_own_and_the_seeds(run):
     c = run(own("draw"), "algorithm=bp", "seed=1")
     value = lambda r: r.metrics["weights/fc1/draw"]  # noqa: E731
     assert value(a) == value(b) == a.metrics["weights/readout/draw@init"] != value(c)
+
+
+CONVOLUTIONAL = [
+    "metrics=full",
+    "metrics.keep_activations=true",
+    "architecture=convnet",
+    "architecture.depth=2",
+    "architecture.channels=[4,6]",
+    "architecture.norm=batch",
+]
+
+
+def values(run):
+    """All that a run records but the times."""
+    found = {f"{row['step']}/{name}": v for row in run.history() for name, v in row["metrics"].items()}
+    return found | run.metrics | run.arrays()
+
+
+@pytest.mark.parametrize("algorithm", ["bp", "fa", "es", "ff"])
+def test_the_same_run_gives_the_same_values(plan, tmp_path, algorithm):
+    planned = plan(*SMALL, *CONVOLUTIONAL, f"algorithm={algorithm}")
+    runs = []
+    for number in range(2):
+        torch.manual_seed(number)  # nobody draws from torch's own stream
+        runs.append(train(planned.config, tmp_path / str(number), lambda *_: None, {}))
+    one, other = map(values, runs)
+    assert one.keys() == other.keys()
+    assert len(one) > 500
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+    assert runs[0].summary["absent"] == runs[1].summary["absent"]
+
+
+@pytest.mark.parametrize("algorithm", ["fa", "ff"])
+def test_values_do_not_depend_on_how_images_lie_in_memory(plan, tmp_path, monkeypatch, algorithm):
+    """Channels last, as convolutions take and give them, or first."""
+    planned = plan(*SMALL, *CONVOLUTIONAL, f"algorithm={algorithm}", "precision=float64")
+    strides = []
+
+    def first(self, input):
+        output = nn.Conv2d.forward(self, input.contiguous())
+        strides.append(output.is_contiguous())
+        return output
+
+    one = values(train(planned.config, tmp_path / "last", lambda *_: None, {}))
+    monkeypatch.setattr(Conv2d, "forward", first)
+    other = values(train(planned.config, tmp_path / "first", lambda *_: None, {}))
+    assert strides
+    assert all(strides)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        expected = np.array(other[name], dtype=float)
+        np.testing.assert_allclose(np.array(value, dtype=float), expected, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_signals_of_the_first_step_are_those_at_initialisation(run):

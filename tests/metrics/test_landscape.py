@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from creditlab.algorithms.ff import ForwardForward
 from creditlab.architectures.block import Block
-from creditlab.metrics.landscape import ROWS, flatness, hessian
+from creditlab.metrics import landscape
+from creditlab.metrics.landscape import flatness, hessian
 from tests.metrics.networks import RULES, batch, convolutional, forward, generator, mlp, rule
 
 FLAT = dict(perturbation="filter", sigma=0.1, draws=4, samples=64)
@@ -66,7 +67,7 @@ def test_curvature_against_the_full_hessian(name, draw):
 
 
 def test_curvature_of_softmax_regression_in_closed_form():
-    network, (x, label) = linear(), batch(2 * ROWS + 7, 5)  # three chunks
+    network, (x, label) = linear(), batch(519, 5)
     variance, size = softmax_regression_diagonal(network, x)
     found = hessian(network, forward, x, label, generator(), **(CURVED | {"draws": 300}))
     trace = (variance.sum(1) * (size + 1)).mean().item()
@@ -78,6 +79,18 @@ def test_curvature_of_softmax_regression_in_closed_form():
     exact = torch.einsum("nab,ni,nj->aibj", spread, one, one).reshape(18, 18) / len(x)
     assert found["top"] == pytest.approx(torch.linalg.eigvalsh(exact)[-1].item(), rel=1e-9)
     assert found["top_error"] <= 1e-8 * found["top"]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_curvature_is_the_same_whatever_fits_in_memory_at_once(name, monkeypatch):
+    network, (x, label) = convolutional(), batch(23)
+    predict, keys = rule(name, network).predict, CURVED | {"iterations": 6}
+    whole = hessian(network, predict, x, label, generator(), **keys)
+    rows = landscape._rows(network, predict, x, label)
+    assert rows > len(x)
+    monkeypatch.setattr(landscape, "KEPT", int(landscape.KEPT * 5.5 / rows))
+    assert landscape._rows(network, predict, x, label) == 5
+    assert hessian(network, predict, x, label, generator(), **keys) == pytest.approx(whole, rel=1e-9)
 
 
 def test_probes_by_block_leave_out_what_couples_blocks():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from creditlab.keys import NonNegative
+from creditlab.metrics.needs import needs
 
 BLOCK = 64  # samples of a map that are worked on at once: what is made on the way then stays in the cache
 
@@ -96,6 +97,7 @@ def _evenness(activation: Tensor, axis: int) -> Tensor:
     return (total[answered] / length[answered]).clamp_max(activation.shape[axis] ** 0.5)
 
 
+@needs(classes=2)
 def class_selectivity(activation: Tensor, label: Tensor) -> float:
     """The share of a unit's activation that its preferred class makes up, averaged over units. Units that are silent
     throughout are left out; NaN where all are. The first study's definition, which is not Morcos's index.
@@ -111,6 +113,7 @@ def class_selectivity(activation: Tensor, label: Tensor) -> float:
     return (means.amax(0) / total).mean().item()
 
 
+@needs(classes=2)
 def morcos_selectivity(activation: Tensor, label: Tensor) -> float:
     """How much more a unit answers to its preferred class than to the others, averaged over units. Of |h|: with signed
     activations the index would leave its range. Units that are silent throughout are left out; NaN where all are.
@@ -132,8 +135,6 @@ def morcos_selectivity(activation: Tensor, label: Tensor) -> float:
 def _class_sizes(activation: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Mean |h| by class (classes, units) of the units that are not silent throughout, and its sum over classes."""
     means = class_means(activation.abs(), label)
-    if len(means) < 2:
-        raise ValueError(f"selectivity for {len(means)} class: at least 2 are needed; raise metrics.samples")
     total = means.sum(0)
     answers = total != 0  # NaN stays
     return means[:, answers], total[answers]

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from creditlab.metrics.activations import centred, class_means
+from creditlab.metrics.needs import needs
 
 PARTS = ("nc1", "nc2", "equinorm", "equiangular", "nc3", "self_duality", "nc4")
 
 
+@needs(classes=2)
 def neural_collapse(features: Tensor, label: Tensor, readout_weight: Tensor, readout_bias: Tensor) -> dict[str, float]:
     """How far the features and the read-out are from neural collapse, each part 0 when collapsed. On test samples,
     where collapse is weaker than on the training samples that its theory speaks of. Of the classes present, which are
@@ -40,8 +42,6 @@ def neural_collapse(features: Tensor, label: Tensor, readout_weight: Tensor, rea
     """
     classes, index = label.unique(return_inverse=True)
     k = len(classes)
-    if k < 2:
-        raise ValueError(f"neural collapse of {k} class: at least 2 are needed; raise metrics.samples")
     h, w = centred(features.double()), readout_weight[classes].double()
     means = class_means(h, label)  # (K, features)
     m = means - means.mean(0)

@@ -13,6 +13,7 @@ from torch import Tensor
 from creditlab import spectral
 from creditlab.keys import PositiveInt
 from creditlab.metrics.activations import centred
+from creditlab.metrics.needs import needs
 
 FEWEST = 20  # distinct samples below which TwoNN says nothing (its standard error is a third of the dimension there)
 KEPT = 0.9  # of the ratios, the smallest; the greatest are the outliers that Facco et al. leave out
@@ -46,6 +47,7 @@ def covariance(activation: Tensor) -> dict[str, float]:
     }
 
 
+@needs(samples=FEWEST)
 def two_nn(activation: Tensor, *, samples: PositiveInt) -> dict[str, float]:
     """The dimension of the manifold that the activations lie on, from how much farther the second nearest sample is
     than the nearest. By the linear fit through the origin, without the greatest tenth of the ratios. The standard
@@ -65,11 +67,6 @@ def two_nn(activation: Tensor, *, samples: PositiveInt) -> dict[str, float]:
     """
     h = activation[:samples]
     given = len(h)
-    if given < FEWEST:
-        raise ValueError(
-            f"TwoNN of {given} samples: at least {FEWEST} are needed; "
-            f"raise metrics.samples, or its own key samples ({samples})"
-        )
     if not h.isfinite().all():
         return {"dimension": math.nan, "duplicates": math.nan}
     h = centred(torch.unique(h, dim=0).double())

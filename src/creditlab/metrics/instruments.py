@@ -1,8 +1,8 @@
 """The instruments of a run: which metrics look, at which steps, at which samples; and what they have found.
 
-A metric that cannot work is told of before training: one that fails at initialisation stops the run with its reason.
-One that fails later is left out from then on and named under `absent` in the summary; it stops nothing. So is a metric
-that no layer of the network shows enough for.
+A metric that cannot work is told of before training: one with too few samples or classes (see `needs`) before any run
+of a sweep starts, one that fails at initialisation as it stops the run. One that fails later is left out from then on
+and named under `absent` in the summary; it stops nothing. So is a metric that no layer of the network shows enough for.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from creditlab.algorithms.base import Algorithm, Readings
 from creditlab.architectures.block import weights
 from creditlab.metrics import SCOPES, probe, scope_of
 from creditlab.metrics.activations import class_means
+from creditlab.metrics.needs import check
 from creditlab.metrics.observe import Metric, Observation, Samples, Start, evaluate, observed, probe_steps, unseen
 from creditlab.metrics.trajectory import Trajectory
 from creditlab.spectral import as_matrix
@@ -72,6 +73,11 @@ class Instruments:
             label=dataset.test_y[chosen],
             normalise=lambda pixels: dataset.normalise(dataset.low + span * pixels),
         )
+        for name, (metric, keys, _) in metrics.items():
+            try:
+                check(metric, keys, samples=len(x), classes=len(self.samples.label.unique()))
+            except ValueError as error:
+                raise ValueError(f"instruments.{name}: {error}") from None
 
     @contextmanager
     def clocked(self) -> Iterator[None]:

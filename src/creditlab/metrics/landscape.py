@@ -10,17 +10,20 @@ curvature sits in a jump of the gradient, are seen by the finite steps of `flatn
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import cross_entropy
 
 from creditlab.keys import Positive, PositiveInt, Range
 
 Predict = Callable[[nn.Sequential, Tensor], Tensor]
-ROWS = 256  # samples whose second derivatives are in memory at once
+Slope = dict[nn.Parameter, Tensor]
+KEPT = 2**25  # entries that a forward pass may keep for its derivatives; with theirs, about 0.7 GB
 
 
 @torch.no_grad()
@@ -103,20 +106,35 @@ def hessian(
 
     Range: any.
     Unit: nats per squared unit of the parameters.
-    Cost: iterations products Hv and draws as many as there are blocks; the memory of `iterations` networks.
+    Cost: iterations products Hv and draws as many as there are blocks; the memory of `iterations` networks, and of the
+    samples' second derivatives up to 1 GB at once.
     Source: Yao et al., "PyHessian", arXiv 1912.07145; Hutchinson, Communications in Statistics 1990.
     Parts: top, the largest eigenvalue; top_error, the residual ‖Hv − top v‖: an eigenvalue lies within it; trace;
     trace_error, its standard error.
     """
     x, label = x[:samples], label[:samples]
     whole = list(network.parameters())
-    top, residual = _top(_curvature(whole, network, predict, x, label), whole, generator, iterations, tolerance)
-    traces = torch.zeros(draws, dtype=torch.float64)
+    rows = _rows(network, predict, x, label)
+    chunks = list(zip(x.split(rows), label.split(rows), strict=True))
+    slope = partial(_slope, whole, network, predict, len(x))
+    kept = slope(*chunks[0]) if len(chunks) == 1 else None  # its graph serves all products
+
+    def over_samples(product: Callable[[Slope], Tensor]) -> Tensor:
+        return torch.stack([product(kept or slope(*chunk)) for chunk in chunks]).sum(0)
+
+    top, residual = _top(
+        lambda v: over_samples(lambda s: _second(s, whole, v)), whole, generator, iterations, tolerance
+    )
+    probes = []
     for parameters in (list(block.parameters()) for block in network):
         if parameters:
             z = 2.0 * torch.randint(2, (draws, _size(parameters)), generator=generator) - 1
-            z = z.to(parameters[0])
-            traces += (z * _curvature(parameters, network, predict, x, label)(z)).sum(1).cpu()
+            probes.append((parameters, z.to(parameters[0])))
+
+    def by_draw(s: Slope) -> Tensor:
+        return torch.stack([(z * torch.stack([_second(s, block, v) for v in z])).sum(1) for block, z in probes]).sum(0)
+
+    traces = over_samples(by_draw).double()
     error, mean = torch.std_mean(traces)
     return {
         "top": top,
@@ -149,25 +167,42 @@ def _size(parameters: list[nn.Parameter]) -> int:
     return sum(p.numel() for p in parameters)
 
 
-def _curvature(
-    parameters: list[nn.Parameter], network: nn.Sequential, predict: Predict, x: Tensor, label: Tensor
-) -> Callable[[Tensor], Tensor]:
-    """(vectors, size) ↦ Hv for each, H of the common loss over `parameters`: zero for those the scores do not see."""
+def _rows(network: nn.Sequential, predict: Predict, x: Tensor, label: Tensor) -> int:
+    """How many samples are taken at once, by what a pass of two keeps beyond that of one."""
 
-    def flat(tensors: tuple[Tensor, ...]) -> Tensor:
+    def kept(some: Tensor, labels: Tensor) -> int:
+        sizes: list[int] = []
+
+        def note(t: Tensor) -> Tensor:
+            sizes.append(t.numel())
+            return t
+
+        with saved_tensors_hooks(note, lambda t: t):
+            cross_entropy(predict(network, some), labels)
+        return sum(sizes)
+
+    return max(1, KEPT // max(1, kept(x[:2], label[:2]) - kept(x[:1], label[:1])))
+
+
+def _slope(
+    parameters: list[nn.Parameter], network: nn.Sequential, predict: Predict, samples: int, x: Tensor, label: Tensor
+) -> Slope:
+    """The gradient of what some of the `samples` add to the common loss, with its graph."""
+    loss = cross_entropy(predict(network, x), label, reduction="sum") / samples
+    found = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
+    return dict(zip(parameters, found, strict=True))
+
+
+def _second(slope: Slope, parameters: list[nn.Parameter], vector: Tensor) -> Tensor:
+    """Hv, H the derivative by `parameters` of their `slope`: zero for those the scores do not see."""
+
+    def flat(tensors: Iterable[Tensor]) -> Tensor:
         return torch.cat([t.flatten() for t in tensors])
 
-    def product(vectors: Tensor) -> Tensor:
-        total = torch.zeros_like(vectors)
-        for some, labels in zip(x.split(ROWS), label.split(ROWS), strict=True):
-            loss = cross_entropy(predict(network, some), labels, reduction="sum")
-            slope = flat(torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True))
-            for v, h in zip(vectors, total, strict=True):
-                if slope.requires_grad:
-                    h += flat(torch.autograd.grad(slope, parameters, v, retain_graph=True, materialize_grads=True))
-        return total / len(x)
-
-    return product
+    first = flat(slope[p] for p in parameters)
+    if not first.requires_grad:
+        return torch.zeros_like(vector)
+    return flat(torch.autograd.grad(first, parameters, vector, retain_graph=True, materialize_grads=True))
 
 
 def _top(
@@ -186,7 +221,7 @@ def _top(
     top, residual = math.nan, math.nan
     for i in range(steps):
         basis[i] = vector / vector.norm()
-        vector = product(basis[i : i + 1])[0]
+        vector = product(basis[i])
         tridiagonal[i, i] = vector @ basis[i]
         for _ in range(2):  # Gram-Schmidt, once more for what rounding leaves
             vector = vector - (basis[: i + 1] @ vector) @ basis[: i + 1]

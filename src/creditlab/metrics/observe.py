@@ -24,6 +24,8 @@ from creditlab.architectures.block import hidden_blocks, readout, weights
 from creditlab.metrics import ANYWHERE, OF_CHANGES, scope_of
 from creditlab.spectral import as_matrix, singular_values
 
+ROWS = 250  # probe samples that go through the network at once
+
 Metric = Callable[..., float | Mapping[str, float]]
 Layers = dict[str, Any]
 
@@ -113,7 +115,8 @@ class Observation:
         training = self.network.training
         self.network.eval()
         with torch.no_grad():
-            seen = self.algorithm.represent(self.network, self.samples.x)
+            parts = [self.algorithm.represent(self.network, x) for x in self.samples.x.split(ROWS)]
+            seen = {name: torch.cat([part.pop(name) for part in parts]) for name in list(parts[0])}
             *_, (last, block) = hidden_blocks(self.network)
             features = block.tail(seen[last]).flatten(1)
         self.network.train(training)
@@ -164,7 +167,7 @@ class Observation:
         training = self.network.training
         self.network.eval()
         with torch.no_grad():
-            scores = [self.algorithm.predict(self.network, x) for x in self.samples.x.split(1000)]
+            scores = [self.algorithm.predict(self.network, x) for x in self.samples.x.split(ROWS)]
         self.network.train(training)
         return {"": torch.cat(scores).double()}
 

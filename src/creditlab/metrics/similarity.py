@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from creditlab.metrics.activations import centred
+from creditlab.metrics.needs import needs
 
 
+@needs(samples=4)
 def cka(activation: Tensor, initial_activation: Tensor) -> float:
     """How much of the geometry of the samples at initialisation is left, whatever the rotation, scale and offset of the
     units: linear centred kernel alignment, debiased, for the plain one is far above 0 for independent data where there
@@ -26,9 +28,6 @@ def cka(activation: Tensor, initial_activation: Tensor) -> float:
     Source: Kornblith et al., "Similarity of neural network representations revisited", ICML 2019; Song et al.,
         "Feature selection via dependence maximization", JMLR 2012 (the unbiased HSIC).
     """
-    n = len(activation)
-    if n < 4:
-        raise ValueError(f"debiased CKA of {n} samples: at least 4 are needed; raise metrics.samples")
     x, y = centred(activation), centred(initial_activation)
     product = _hsic(x, x) * _hsic(y, y)
     return _hsic(x, y) / math.sqrt(product) if product > 0 else math.nan

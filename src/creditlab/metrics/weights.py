@@ -211,9 +211,10 @@ def neuron_angle_pairs(weight: Tensor, dead: Tensor) -> dict[str, float]:
     """
     angles, pairs = _angles(weight)
     count = dead[pairs].sum(0)
+    number = torch.bincount(count, minlength=3)
+    means = angles.new_zeros(3).index_add_(0, count, angles) / number
     kinds = ("alive_alive", "alive_dead", "dead_dead")
-    means = {kind: angles[count == i].mean().item() for i, kind in enumerate(kinds)}
-    return means | {"dead_share": (count == 2).double().mean().item()}
+    return dict(zip(kinds, means.tolist(), strict=True)) | {"dead_share": (number[2] / len(count)).item()}
 
 
 def filter_angle(kernel: Tensor, generator: Generator, *, pairs: PositiveInt) -> float:
