@@ -9,6 +9,7 @@ stopped goes on from its checkpoint to exactly the weights of an undisturbed one
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import math
 import sys
@@ -28,7 +29,7 @@ from torch.nn.functional import cross_entropy
 
 from creditlab import interrupt, records, seeding
 from creditlab.algorithms.base import Algorithm
-from creditlab.architectures.block import parameter_groups
+from creditlab.architectures.block import parameter_groups, tensors
 from creditlab.config import ConfigError, function, keys, partial
 from creditlab.datasets.base import Dataset
 from creditlab.lock import Lock, Lost, hold
@@ -39,6 +40,7 @@ from creditlab.optimisers.schedule import factor, set_lr
 from creditlab.trackers.base import Tracker, Tracking
 
 CHUNK = 1000  # test samples evaluated at once, or tokens of them
+CONFUSED = 1000  # classes of which a confusion matrix is kept at most
 SAMPLING = {"root", "download", "limit", "test_limit", "validation", "crop", "flip"}  # no matter to what an input is
 SPOILT = (
     RuntimeError,
@@ -116,6 +118,8 @@ def assemble(config: Mapping[str, Any]) -> Parts:
     samples, batch = len(dataset.train_y), training["batch_size"]
     if batch > samples:
         raise ConfigError(f"training.batch_size={batch}: dataset={choices['dataset']} has {samples} training samples.")
+    if batch == 1:
+        _try_one_sample(network, algorithm, dataset, f"algorithm={choices['algorithm']} and {choices['architecture']}")
     per_epoch = samples // batch
     steps = training["steps"] or max(1, round(training["epochs"] * per_epoch))
     with _blame("training"):
@@ -138,6 +142,16 @@ def assemble(config: Mapping[str, Any]) -> Parts:
     return Parts(dataset, network, algorithm, optimiser, instruments, tracker, device, bfloat16, steps, per_epoch)
 
 
+def _try_one_sample(network: nn.Sequential, algorithm: Algorithm, dataset: Dataset, what: str) -> None:
+    """Refuse what cannot do with one sample a step, such as normalisation over a batch."""
+    x, y = dataset.batch(torch.zeros(1, dtype=torch.int64, device=dataset.train_y.device))
+    noise = seeding.generator(0, "algorithm", 0, x.device)
+    try:
+        copy.deepcopy(algorithm).assign(copy.deepcopy(network), x, y, generator=noise)
+    except ValueError as error:
+        raise ConfigError(f"training.batch_size=1 with {what}: {error}. Give 2 or more.") from error
+
+
 def _made(part: T, kind: type[T]) -> T:
     """`part`, if what made it made one of `kind`."""
     if not isinstance(part, kind):
@@ -146,12 +160,16 @@ def _made(part: T, kind: type[T]) -> T:
 
 
 def _surrogate(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
-    """The scores of the trained network in the run folder that `metrics.surrogate` names. Raises ConfigError."""
+    """The scores of the trained network in the folder that `metrics.surrogate` names. Raises ConfigError."""
+    said = f"metrics.surrogate={config['metrics']['surrogate']}"
     folder = Path(config["metrics"]["surrogate"])
-    run, path = records.read_run(folder), folder / "weights.safetensors"
-    said = f"metrics.surrogate={folder}"
+    of_sweep = list(records.run_folders(folder)) if folder.is_dir() else []
+    if len(of_sweep) > 1:
+        raise ConfigError(f"{said}: a sweep of {len(of_sweep)} runs. Name one, such as {of_sweep[0]}.")
+    run = records.read_run(of_sweep[0] if of_sweep else folder)
+    path = run.folder / "weights.safetensors"
     if not run.finished or run.config is None:
-        raise ConfigError(f"{said}: no finished run there ({run.problem or run.status}).")
+        raise ConfigError(f"{said}: no finished run there ({run.problem or run.status}). Do it first.")
     if not path.exists():
         raise ConfigError(f"{said}: it kept no weights. Give it training.keep_weights=true.")
     mine, other = config["dataset"], run.config["dataset"]
@@ -163,7 +181,7 @@ def _surrogate(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     blind = {**run.config["metrics"], "instruments": {}, "surrogate": None}
     parts = assemble({**run.config, **alike, "dataset": mine, "metrics": blind})
     final = {k.removeprefix("final/"): w for k, w in load_file(path).items() if k.startswith("final/")}
-    parts.network.load_state_dict(final)
+    parts.network.load_state_dict(parts.network.state_dict() | final)  # which has a tied tensor once
     parts.network.eval().requires_grad_(False)
     return lambda x: parts.algorithm.predict(parts.network, x)
 
@@ -182,7 +200,8 @@ def find_device(name: str) -> torch.device:
 @torch.no_grad()
 def evaluate(parts: Parts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Accuracy and mean cross-entropy of the scores on the test set (and the validation set, where there is one); both
-    by test sample, and the confusion matrix. A sample with a score that is not finite counts as wrong.
+    by test sample, and the confusion matrix of up to CONFUSED classes. A sample with a score that is not
+    finite counts as wrong.
     """
     data = parts.dataset
     means: dict[str, float] = {}
@@ -191,14 +210,19 @@ def evaluate(parts: Parts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     sets = [("validation", data.validation_x, data.validation_y), ("test", data.test_x, data.test_y)]
     parts.network.eval()
     for name, raw, label in (s for s in sets if len(s[2])):
-        with parts.autocast():
-            chunks = [parts.algorithm.predict(parts.network, data.normalise(c)) for c in raw.split(rows)]
-        scores = torch.cat(chunks).double()
-        predicted, loss = scores.argmax(1), cross_entropy(scores, label, reduction="none")
-        correct = (predicted == label) & scores.isfinite().all(1)
+        chunks = []
+        for x, y in zip(raw.split(rows), label.split(rows), strict=True):
+            with parts.autocast():
+                scores = parts.algorithm.predict(parts.network, data.normalise(x))
+            scores = scores.double()
+            best = scores.argmax(1)
+            right = (best == y) & scores.isfinite().all(1)
+            chunks.append((best, cross_entropy(scores, y, reduction="none"), right))
+        predicted, loss, correct = map(torch.cat, zip(*chunks, strict=True))
         means |= {f"{name}/accuracy": correct.double().mean().item(), f"{name}/loss": loss.mean().item()}
         found = {"loss": loss, "correct": correct, "predicted": predicted, "label": label}
-    found["confusion"] = confusion(predicted, label, data.task.classes)
+    if data.task.classes <= CONFUSED:
+        found["confusion"] = confusion(predicted, label, data.task.classes)
     parts.network.train()
     return means, {f"test/{name}": values.cpu().numpy() for name, values in found.items()}
 
@@ -267,7 +291,7 @@ def _train(
     parts = assemble(config)
     dataset, network, algorithm, optimiser = parts.dataset, parts.network, parts.algorithm, parts.optimiser
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    initial = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    initial = {name: tensor.detach().clone() for name, tensor in tensors(network).items()}
     instruments, target = parts.instruments, training["stop_at_accuracy"]
     count = min(training["evaluations"], parts.steps)
     evaluations = {round(parts.steps * i / count) for i in range(1, count + 1)}
@@ -352,7 +376,7 @@ def _train(
 
     lock.check()
     history.close()
-    final = {f"final/{name}": tensor for name, tensor in network.state_dict().items()}
+    final = {f"final/{name}": tensor for name, tensor in tensors(network).items()}
     kept = {f"init/{name}": tensor for name, tensor in initial.items()} | final
     if training["keep_weights"]:
         records.write_whole(folder / "weights.safetensors", lambda file: file.write(save(kept)))

@@ -21,19 +21,20 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients
+from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients, require_one_target
 from creditlab.architectures.block import hidden_blocks, readout, weights
 from creditlab.keys import Positive
 from creditlab.task import Task
 
 
 class DirectFeedbackAlignment(Algorithm):
-    """`scale` multiplies the range of the feedback weights."""
+    """`scale` multiplies the range of the feedback weights. ValueError: targets at every token."""
 
     def __init__(
         self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator, *, scale: Positive
     ) -> None:
         super().__init__(network, task, draw, generator)
+        require_one_target(task, "a block is sent one error of the output for each sample")
         bound = scale / math.sqrt(task.classes)
         h = task.blank(2)
         training = network.training

@@ -30,7 +30,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, mse_loss, normalize, one_hot
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients
+from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients, require_one_target
 from creditlab.algorithms.fa import FeedbackAlignment, FeedbackMode
 from creditlab.architectures.block import hidden_blocks, readout, teaching
 from creditlab.architectures.initialise import initialise
@@ -80,7 +80,9 @@ def similarities(x: Tensor) -> Tensor:
 
 
 class Local(Algorithm):
-    """The keys are explained in conf/algorithm/local.yaml. ValueError: a network without hidden blocks."""
+    """The keys are explained in conf/algorithm/local.yaml. ValueError: a network without hidden blocks, or
+    targets at every token.
+    """
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class Local(Algorithm):
         super().__init__(network, task, draw, generator)
         if len(network) < 2:
             raise ValueError("local losses train hidden blocks and the network has none; give it at least one")
+        require_one_target(task, "a block's head predicts one label for each sample")
         self.teacher, self.weight = teacher, weight
         if teacher == "fa":  # before the heads, so that its feedback is that of `fa` with this seed
             self.random = FeedbackAlignment(network, task, draw, generator, scale=1.0)

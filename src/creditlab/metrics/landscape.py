@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import groupby
 from typing import Annotated, Literal
 
 import torch
@@ -112,11 +113,11 @@ def hessian(
     whole = list(network.parameters())
     top, residual = _top(_curvature(whole, network, predict, x, label), whole, generator, iterations, tolerance)
     traces = torch.zeros(draws, dtype=torch.float64)
-    for parameters in (list(block.parameters()) for block in network):
-        if parameters:
-            z = 2.0 * torch.randint(2, (draws, _size(parameters)), generator=generator) - 1
-            z = z.to(parameters[0])
-            traces += (z * _curvature(parameters, network, predict, x, label)(z)).sum(1).cpu()
+    for _, block in groupby(network.named_parameters(), lambda named: named[0].partition(".")[0]):
+        parameters = [p for _, p in block]  # a tied one in one block only
+        z = 2.0 * torch.randint(2, (draws, _size(parameters)), generator=generator) - 1
+        z = z.to(parameters[0])
+        traces += (z * _curvature(parameters, network, predict, x, label)(z)).sum(1).cpu()
     error, mean = torch.std_mean(traces)
     return {
         "top": top,
