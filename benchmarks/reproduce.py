@@ -6,7 +6,8 @@ For each file of conf/experiment/<study>/ it gives the command
 
     creditlab -m +experiment=<study>/<name> hydra.sweeper.budget=<budget> sweep=<study>/<name>-<budget> …
 
-(files that only look at another one's runs share them), then `python -m analysis` for the sweep and, at last,
+(files that only look at another one's runs share them; one that needs a run to be there has it done first), then
+`python -m analysis` for the sweep and, at last,
 `python -m analysis.reproduction`. Budgets: full (the study's size, where it is known), small (some hours on two cores)
 and smoke (minutes, on digits: it shows that all runs). Given again it goes on where it was.
 """
@@ -14,6 +15,7 @@ and smoke (minutes, on digits: it shows that all runs). Given again it goes on w
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import subprocess
 import sys
@@ -34,6 +36,11 @@ def sweep_of(path: Path) -> str:
     return sweep_of(path.with_name(f"{of_study[0].name}.yaml")) if of_study else path.stem
 
 
+def before(path: Path, study: str) -> list[str]:
+    """The experiments of whose runs `path` names one (`metrics.surrogate`): multirun/<study>/<name>-<budget>."""
+    return re.findall(rf"multirun/{study}/([\w/]+)-full", path.read_text())
+
+
 def give(*words: str) -> int:
     print(f"\n$ {shlex.join(words)}", flush=True)
     return subprocess.run([sys.executable, "-m", *words]).returncode
@@ -52,7 +59,8 @@ def main() -> int:
         parser.error(f"{chosen.study} has no experiment {unknown[0]!r}. It has {', '.join(p.stem for p in paths)}.")
     asked = [path for path in paths if not chosen.only or path.stem in chosen.only]
     failed = []
-    for name in dict.fromkeys(sweep_of(path) for path in asked):
+    named = [name for path in asked for name in (*before(path, chosen.study), sweep_of(path))]
+    for name in dict.fromkeys(named):
         sweep = f"{chosen.study}/{name}-{chosen.budget}"
         keys = [f"+experiment={chosen.study}/{name}", f"hydra.sweeper.budget={chosen.budget}", f"sweep={sweep}"]
         on_digits = (
@@ -60,7 +68,8 @@ def main() -> int:
             and "dataset: text" not in (EXPERIMENTS / chosen.study / f"{name}.yaml").read_text()
         )
         keys += [f"dataset.root={chosen.root}"] if chosen.root and not on_digits else []
-        if give("creditlab", "-m", *keys) or give("analysis", f"multirun/{sweep}") not in (0, 3):
+        of_claims = name in {path.stem for path in paths}
+        if give("creditlab", "-m", *keys) or (of_claims and give("analysis", f"multirun/{sweep}") not in (0, 3)):
             failed.append(name)
     give("analysis.reproduction", chosen.study, f"multirun/{chosen.study}", "--budget", chosen.budget)
     if failed:
