@@ -7,9 +7,9 @@ For each file of conf/experiment/<study>/ it gives the command
     creditlab -m +experiment=<study>/<name> hydra.sweeper.budget=<budget> sweep=<study>/<name>-<budget> …
 
 (files that only look at another one's runs share them; one that needs a run to be there has it done first), then
-`python -m analysis` for the sweep and, at last,
-`python -m analysis.reproduction`. Budgets: full (the study's size, where it is known), small (some hours on two cores)
-and smoke (minutes, on digits: it shows that all runs). Given again it goes on where it was.
+`python -m analysis` for the sweep and, at last, `python -m analysis.reproduction`. Budgets: full (the study's size,
+where it is known), small (some hours on two cores) and smoke (minutes, on what a clone has, digits and the licence's
+text: it shows that all runs, and of the analysis only what claims need). Given again it goes on where it was.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import yaml
 
+from analysis.reproduction import claims
 from benchmarks.measure import ROOT
 
 EXPERIMENTS = ROOT / "conf" / "experiment"
@@ -39,6 +40,12 @@ def sweep_of(path: Path) -> str:
 def before(path: Path, study: str) -> list[str]:
     """The experiments of whose runs `path` names one (`metrics.surrogate`): multirun/<study>/<name>-<budget>."""
     return re.findall(rf"multirun/{study}/([\w/]+)-full", path.read_text())
+
+
+def tables_of(study: str, name: str) -> list[str]:
+    """What the claims need of the analysis of an experiment's runs, and the two tables that all begin with."""
+    told = [claim for claim in claims(study) if claim.get("sweep", claim["experiment"]) == name]
+    return sorted({"anova", "concordance", *(claim["table"]["table"] for claim in told if "table" in claim)})
 
 
 def give(*words: str) -> int:
@@ -63,13 +70,13 @@ def main() -> int:
     for name in dict.fromkeys(named):
         sweep = f"{chosen.study}/{name}-{chosen.budget}"
         keys = [f"+experiment={chosen.study}/{name}", f"hydra.sweeper.budget={chosen.budget}", f"sweep={sweep}"]
-        on_digits = (
-            chosen.budget == "smoke"
-            and "dataset: text" not in (EXPERIMENTS / chosen.study / f"{name}.yaml").read_text()
-        )
-        keys += [f"dataset.root={chosen.root}"] if chosen.root and not on_digits else []
+        smoke = chosen.budget == "smoke"
+        if smoke and "dataset: text" in (EXPERIMENTS / chosen.study / f"{name}.yaml").read_text():
+            keys += [f"dataset.root={ROOT}", "dataset.path=LICENSE", "dataset.level=byte"]
+        keys += [f"dataset.root={chosen.root}"] if chosen.root and not smoke else []
+        analysis = ["analysis", f"multirun/{sweep}", *(["--only", *tables_of(chosen.study, name)] if smoke else [])]
         of_claims = name in {path.stem for path in paths}
-        if give("creditlab", "-m", *keys) or (of_claims and give("analysis", f"multirun/{sweep}") not in (0, 3)):
+        if give("creditlab", "-m", *keys) or (of_claims and give(*analysis) not in (0, 3)):
             failed.append(name)
     give("analysis.reproduction", chosen.study, f"multirun/{chosen.study}", "--budget", chosen.budget)
     if failed:
