@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test cluster reproduce lint types docs clean
+.PHONY: install demo test cluster reproduce smoke lint types docs clean
 
 install: .venv/installed
 
@@ -29,6 +29,10 @@ cluster: install
 
 reproduce: install # STUDY=rank_collapse or what_how, BUDGET=smoke, small or full, DATA=folder of the image data
 	$(BIN)/python -m benchmarks.reproduce $(STUDY) --budget $(or $(BUDGET),smoke) $(if $(DATA),--root $(DATA))
+
+smoke: install # every experiment of both studies for a few steps, which needs no data
+	$(BIN)/python -m benchmarks.reproduce what_how --budget smoke
+	$(BIN)/python -m benchmarks.reproduce rank_collapse --budget smoke
 
 lint: install
 	$(BIN)/ruff check .

@@ -19,6 +19,8 @@ import pandas as pd
 from analysis.design import SEED, labels
 from creditlab.records import Run
 
+CONFUSED = 1000  # classes whose pairs are compared at most: of 50,257 tokens there would be 2.5 billion
+
 
 def confusion(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """The share of each class's samples taken for each other class, (classes · (classes − 1),), row by row."""
@@ -70,7 +72,7 @@ def rate(
             )
             return {}
         scores = {"loss": loss}
-        if "test/predicted" in arrays:
+        if "test/predicted" in arrays and label.max(initial=0) < CONFUSED:
             scores["confusion"] = confusion(label, arrays["test/predicted"])
         for score, values in scores.items():
             for factor in factors:

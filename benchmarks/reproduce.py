@@ -6,14 +6,16 @@ For each file of conf/experiment/<study>/ it gives the command
 
     creditlab -m +experiment=<study>/<name> hydra.sweeper.budget=<budget> sweep=<study>/<name>-<budget> …
 
-(files that only look at another one's runs share them), then `python -m analysis` for the sweep and, at last,
-`python -m analysis.reproduction`. Budgets: full (the study's size, where it is known), small (some hours on two cores)
-and smoke (minutes, on digits: it shows that all runs). Given again it goes on where it was.
+(files that only look at another one's runs share them; one that needs a run to be there has it done first), then
+`python -m analysis` for the sweep and, at last, `python -m analysis.reproduction`. Budgets: full (the study's size,
+where it is known), small (some hours on two cores) and smoke (minutes, on what a clone has, digits and the licence's
+text: it shows that all runs, and of the analysis only what claims need). Given again it goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import yaml
 
+from analysis.reproduction import claims
 from benchmarks.measure import ROOT
 
 EXPERIMENTS = ROOT / "conf" / "experiment"
@@ -32,6 +35,17 @@ def sweep_of(path: Path) -> str:
     base = [str(entry) for entry in content.get("defaults", []) if isinstance(entry, str)]
     of_study = [Path(entry) for entry in base if Path(entry).parent.name == path.parent.name]
     return sweep_of(path.with_name(f"{of_study[0].name}.yaml")) if of_study else path.stem
+
+
+def before(path: Path, study: str) -> list[str]:
+    """The experiments of whose runs `path` names one (`metrics.surrogate`): multirun/<study>/<name>-<budget>."""
+    return re.findall(rf"multirun/{study}/([\w/]+)-full", path.read_text())
+
+
+def tables_of(study: str, name: str) -> list[str]:
+    """What the claims need of the analysis of an experiment's runs, and the two tables that all begin with."""
+    told = [claim for claim in claims(study) if claim.get("sweep", claim["experiment"]) == name]
+    return sorted({"anova", "concordance", *(claim["table"]["table"] for claim in told if "table" in claim)})
 
 
 def give(*words: str) -> int:
@@ -52,15 +66,17 @@ def main() -> int:
         parser.error(f"{chosen.study} has no experiment {unknown[0]!r}. It has {', '.join(p.stem for p in paths)}.")
     asked = [path for path in paths if not chosen.only or path.stem in chosen.only]
     failed = []
-    for name in dict.fromkeys(sweep_of(path) for path in asked):
+    named = [name for path in asked for name in (*before(path, chosen.study), sweep_of(path))]
+    for name in dict.fromkeys(named):
         sweep = f"{chosen.study}/{name}-{chosen.budget}"
         keys = [f"+experiment={chosen.study}/{name}", f"hydra.sweeper.budget={chosen.budget}", f"sweep={sweep}"]
-        on_digits = (
-            chosen.budget == "smoke"
-            and "dataset: text" not in (EXPERIMENTS / chosen.study / f"{name}.yaml").read_text()
-        )
-        keys += [f"dataset.root={chosen.root}"] if chosen.root and not on_digits else []
-        if give("creditlab", "-m", *keys) or give("analysis", f"multirun/{sweep}") not in (0, 3):
+        smoke = chosen.budget == "smoke"
+        if smoke and "dataset: text" in (EXPERIMENTS / chosen.study / f"{name}.yaml").read_text():
+            keys += [f"dataset.root={ROOT}", "dataset.path=LICENSE", "dataset.level=byte"]
+        keys += [f"dataset.root={chosen.root}"] if chosen.root and not smoke else []
+        analysis = ["analysis", f"multirun/{sweep}", *(["--only", *tables_of(chosen.study, name)] if smoke else [])]
+        of_claims = name in {path.stem for path in paths}
+        if give("creditlab", "-m", *keys) or (of_claims and give(*analysis) not in (0, 3)):
             failed.append(name)
     give("analysis.reproduction", chosen.study, f"multirun/{chosen.study}", "--budget", chosen.budget)
     if failed:

@@ -301,6 +301,10 @@ def test_precision(plan, precision):
     [
         (["architecture=lenet"], "architecture=lenet on dataset=digits: .*18 × 18"),
         (["dataset=synthetic", "architecture=convnet"], "architecture=convnet on dataset=synthetic"),
+        (
+            ["training.batch_size=1", "architecture.norm=batch"],
+            "training.batch_size=1 with algorithm=bp and mlp: Expected more than 1 value per channel .* Give 2 or more",
+        ),
         (["training.batch_size=5000"], "training.batch_size=5000: dataset=digits has 1438 training samples"),
         (["device=cuda:63"], "device=cuda:63: not on this machine, which has cpu"),
         (["dataset=mnist", "dataset.root=/nowhere"], "MNIST is not on this machine.*download=true"),

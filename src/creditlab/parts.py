@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,8 @@ def assemble(config: Mapping[str, Any]) -> Parts:
     samples, batch = len(dataset.train_y), training["batch_size"]
     if batch > samples:
         raise ConfigError(f"training.batch_size={batch}: dataset={choices['dataset']} has {samples} training samples.")
+    if batch == 1:
+        _try_one_sample(network, algorithm, dataset, f"algorithm={choices['algorithm']} and {choices['architecture']}")
     per_epoch = samples // batch
     steps = training["steps"] or max(1, round(training["epochs"] * per_epoch))
     with blame("training"):
@@ -107,6 +110,16 @@ def assemble(config: Mapping[str, Any]) -> Parts:
     return Parts(dataset, network, algorithm, optimiser, instruments, tracker, device, bfloat16, steps, per_epoch)
 
 
+def _try_one_sample(network: nn.Sequential, algorithm: Algorithm, dataset: Dataset, what: str) -> None:
+    """Refuse what cannot do with one sample a step, such as normalisation over a batch."""
+    x, y = dataset.batch(torch.zeros(1, dtype=torch.int64, device=dataset.train_y.device))
+    noise = seeding.generator(0, "algorithm", 0, x.device)
+    try:
+        copy.deepcopy(algorithm).assign(copy.deepcopy(network), x, y, generator=noise)
+    except ValueError as error:
+        raise ConfigError(f"training.batch_size=1 with {what}: {error}. Give 2 or more.") from error
+
+
 def _made(part: T, kind: type[T]) -> T:
     """`part`, if what made it made one of `kind`."""
     if not isinstance(part, kind):
@@ -115,12 +128,16 @@ def _made(part: T, kind: type[T]) -> T:
 
 
 def _surrogate(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
-    """The scores of the trained network in the run folder that `metrics.surrogate` names. Raises ConfigError."""
+    """The scores of the trained network in the folder that `metrics.surrogate` names. Raises ConfigError."""
+    said = f"metrics.surrogate={config['metrics']['surrogate']}"
     folder = Path(config["metrics"]["surrogate"])
-    run, path = records.read_run(folder), folder / "weights.safetensors"
-    said = f"metrics.surrogate={folder}"
+    of_sweep = list(records.run_folders(folder)) if folder.is_dir() else []
+    if len(of_sweep) > 1:
+        raise ConfigError(f"{said}: a sweep of {len(of_sweep)} runs. Name one, such as {of_sweep[0]}.")
+    run = records.read_run(of_sweep[0] if of_sweep else folder)
+    path = run.folder / "weights.safetensors"
     if not run.finished or run.config is None:
-        raise ConfigError(f"{said}: no finished run there ({run.problem or run.status}).")
+        raise ConfigError(f"{said}: no finished run there ({run.problem or run.status}). Do it first.")
     if not path.exists():
         raise ConfigError(f"{said}: it kept no weights. Give it training.keep_weights=true.")
     mine, other = config["dataset"], run.config["dataset"]
@@ -132,7 +149,7 @@ def _surrogate(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     blind = {**run.config["metrics"], "instruments": {}, "surrogate": None}
     parts = assemble({**run.config, **alike, "dataset": mine, "metrics": blind})
     final = {k.removeprefix("final/"): w for k, w in load_file(path).items() if k.startswith("final/")}
-    parts.network.load_state_dict(final)
+    parts.network.load_state_dict(parts.network.state_dict() | final)  # which has a tied tensor once
     parts.network.eval().requires_grad_(False)
     return lambda x: parts.algorithm.predict(parts.network, x)
 

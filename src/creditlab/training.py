@@ -30,6 +30,7 @@ from torch.nn.functional import cross_entropy
 
 from creditlab import interrupt, records, seeding
 from creditlab.algorithms.base import Readings
+from creditlab.architectures.block import tensors
 from creditlab.lock import Lock, Lost, hold
 from creditlab.metrics.behaviour import confusion
 from creditlab.optimisers.noise import add_update_noise
@@ -38,6 +39,7 @@ from creditlab.parts import Parts, assemble, blame
 from creditlab.trackers.base import Tracking
 
 CHUNK = 1000  # test samples evaluated at once, or tokens of them
+CONFUSED = 1000  # classes of which a confusion matrix is kept at most
 SPOILT = (
     RuntimeError,
     ValueError,
@@ -57,7 +59,8 @@ Report = Callable[[int, int, Mapping[str, float]], None]  # step, steps, metrics
 @torch.no_grad()
 def evaluate(parts: Parts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Accuracy and mean cross-entropy of the scores on the test set (and the validation set, where there is one); both
-    by test sample, and the confusion matrix. A sample with a score that is not finite counts as wrong.
+    by test sample, and the confusion matrix of up to CONFUSED classes. A sample with a score that is not
+    finite counts as wrong.
     """
     data = parts.dataset
     means: dict[str, float] = {}
@@ -66,14 +69,19 @@ def evaluate(parts: Parts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     sets = [("validation", data.validation_x, data.validation_y), ("test", data.test_x, data.test_y)]
     parts.network.eval()
     for name, raw, label in (s for s in sets if len(s[2])):
-        with parts.autocast():
-            chunks = [parts.algorithm.predict(parts.network, data.normalise(c)) for c in raw.split(rows)]
-        scores = torch.cat(chunks).double()
-        predicted, loss = scores.argmax(1), cross_entropy(scores, label, reduction="none")
-        correct = (predicted == label) & scores.isfinite().all(1)
+        chunks = []
+        for x, y in zip(raw.split(rows), label.split(rows), strict=True):
+            with parts.autocast():
+                scores = parts.algorithm.predict(parts.network, data.normalise(x))
+            scores = scores.double()
+            best = scores.argmax(1)
+            right = (best == y) & scores.isfinite().all(1)
+            chunks.append((best, cross_entropy(scores, y, reduction="none"), right))
+        predicted, loss, correct = map(torch.cat, zip(*chunks, strict=True))
         means |= {f"{name}/accuracy": correct.double().mean().item(), f"{name}/loss": loss.mean().item()}
         found = {"loss": loss, "correct": correct, "predicted": predicted, "label": label}
-    found["confusion"] = confusion(predicted, label, data.task.classes)
+    if data.task.classes <= CONFUSED:
+        found["confusion"] = confusion(predicted, label, data.task.classes)
     parts.network.train()
     return means, {f"test/{name}": values.cpu().numpy() for name, values in found.items()}
 
@@ -231,7 +239,7 @@ class Course:
     def _assemble(self) -> None:
         self.parts = parts = assemble(self.config)
         self.parameters = [p for group in parts.optimiser.param_groups for p in group["params"]]
-        self.initial = {name: tensor.detach().clone() for name, tensor in parts.network.state_dict().items()}
+        self.initial = {name: tensor.detach().clone() for name, tensor in tensors(parts.network).items()}
         count = min(self.training["evaluations"], parts.steps)
         self.evaluations = {round(parts.steps * i / count) for i in range(1, count + 1)}
         self.may_end = {parts.steps} if self.training["stop_at_accuracy"] is None else self.evaluations
@@ -303,7 +311,7 @@ class Course:
         self.history.close()
         folder, instruments = self.folder, self.parts.instruments
         if self.training["keep_weights"]:
-            final = {f"final/{name}": tensor for name, tensor in self.parts.network.state_dict().items()}
+            final = {f"final/{name}": tensor for name, tensor in tensors(self.parts.network).items()}
             kept = {f"init/{name}": tensor for name, tensor in self.initial.items()} | final
             records.write_whole(folder / "weights.safetensors", lambda file: file.write(save(kept)))
         arrays = self.by_sample if self.status == "diverged" else self.by_sample | instruments.arrays()

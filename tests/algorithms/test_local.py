@@ -143,6 +143,19 @@ def test_a_head_sees_means_over_parts_of_a_feature_map():
     assert Head(h, 3, features=2, similarity=0.0).classify.in_features == 5  # no fewer than a number a channel
 
 
+def test_a_sequence_of_tokens_is_a_map_of_one_row():
+    h = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(6) % 3
+    head = Head(h, 3, features=20, similarity=0.0)
+    means = h.unflatten(2, (4, 2)).mean(3)
+    expected = nn.functional.cross_entropy(head.classify(means.flatten(1)), y)
+    torch.testing.assert_close(head(h, y), expected)
+    head = Head(h, 3, features=40, similarity=1.0)
+    spreads = np.std(head.compare(h[:, :, None])[:, :, 0].detach().numpy(), axis=2, ddof=1)
+    expected = np.mean((np.corrcoef(spreads) - np.corrcoef(np.eye(3)[y])) ** 2)
+    assert head(h, y).item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_similarity_of_feature_maps_is_that_of_spreads_over_positions():
     h = torch.randn(6, 5, 8, 8, generator=torch.Generator().manual_seed(0))
     y = torch.arange(6) % 3

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from creditlab import seeding
+from creditlab.algorithms.bp import Backpropagation
 from creditlab.architectures.block import parameter_groups, teaching, weights
 from creditlab.architectures.transformer import transformer
 from creditlab.config import ConfigError, partial
+from creditlab.metrics.probe import backpropagated
 from creditlab.optimisers.spectral_descent import SpectralDescent
 from creditlab.parts import assemble
 from creditlab.task import Task
@@ -22,7 +26,7 @@ from creditlab.training import train
 from tests.common import SMALL, options
 
 TASK = Task((12,), 7, 0.0, 6.0, tokens=7)
-KEYS: dict[str, Any] = {"layers": 2, "heads": 4, "width": 16, "init": "gpt2", "checkpoint": None}
+KEYS: dict[str, Any] = {"layers": 2, "heads": 4, "width": 16, "tie": False, "init": "gpt2", "checkpoint": None}
 LAYERS = ["embedding.token", "embedding.position"] + [
     f"{unit}{i}.{module}" for i in (1, 2) for unit, module in (
         ("attention", "qkv"), ("attention", "out"), ("mlp", "up"), ("mlp", "down"),
@@ -32,6 +36,9 @@ LAYERS = ["embedding.token", "embedding.position"] + [
 
 def build(seed: int = 0, task: Task = TASK, **keys: Any) -> nn.Sequential:
     return transformer(task, torch.Generator().manual_seed(seed), **(KEYS | keys))
+
+
+EVERY = replace(TASK, targets="all")
 
 
 def tokens(n: int = 5, context: int = 12, kinds: int = 7) -> Tensor:
@@ -147,15 +154,20 @@ def test_a_checkpoint_gives_the_logits_of_hugging_faces_gpt2(tmp_path: Path, pre
                 torch.testing.assert_close(h.mT, expected.hidden_states[i // 2], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("tie", [True, False])
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_checkpoint_is_what_is_computed_from_it(tmp_path: Path, tied: bool) -> None:
+def test_a_checkpoint_is_what_is_computed_from_it(tmp_path: Path, tied: bool, tie: bool) -> None:
     longer = Task((30,), 7, 0.0, 6.0, tokens=7)
     w = checkpoint(shaken(build(1, longer)).float())
     if tied:
         del w["lm_head.weight"]
     older = {"h.0.attn.bias": torch.ones(1, 1, 30, 30), "h.1.attn.masked_bias": torch.tensor(-1e4)}
     save_file({f"transformer.{n}" if tied else n: t for n, t in (w | older).items()}, tmp_path / "m.safetensors")
-    network = build(checkpoint=str(tmp_path / "m.safetensors")).double()
+    if tie and not tied:
+        with pytest.raises(ValueError, match=r"lm_head\.weight that is not its wte\.weight: give tie=false"):
+            build(checkpoint=str(tmp_path / "m.safetensors"), tie=True)
+        return
+    network = build(checkpoint=str(tmp_path / "m.safetensors"), tie=tie).double()
     x = tokens(1)
     double = {name: t.double() for name, t in w.items()}
     head = double["wte.weight"] if tied else double["lm_head.weight"]
@@ -237,6 +249,8 @@ def test_the_number_of_parameters_is_gpt2s() -> None:
     assert size(12, 768, 1024, 50_257) == 124_439_808
     network = build(layers=3, width=24)
     assert sum(p.numel() for p in network.parameters()) == size(3, 24, 12, 7) + 7 * 24  # the read-out is not tied
+    tied = build(layers=3, width=24, tie=True)
+    assert sum(p.numel() for p in tied.parameters()) == size(3, 24, 12, 7)
 
 
 def test_layers_and_roles() -> None:
@@ -357,8 +371,116 @@ def test_architectures_that_multiply_their_inputs_refuse_tokens(plan: Any, text:
         assemble(plan(*SMALL, *only, f"architecture={architecture}").config)
 
 
+def test_targets_at_every_token_are_predicted_from_what_is_before() -> None:
+    """Loss and gradient are the mean of those of all beginnings of the windows, each with one target."""
+    network, several = shaken(build()), shaken(build(task=EVERY))
+    x, y = tokens(), tokens(6)[1:]
+    loss = torch.stack([cross_entropy(network(x[:, : i + 1]), y[:, i]) for i in range(12)]).mean()
+    loss.backward()
+    rule = Backpropagation(several, EVERY, build, torch.Generator())
+    readings = rule.assign(several, x, y.flatten(), generator=torch.Generator(), probe=True)
+    torch.testing.assert_close(readings.loss, loss.detach())
+    for (name, p), q in zip(network.named_parameters(), several.parameters(), strict=True):
+        torch.testing.assert_close(q.grad, p.grad, msg=name)
+    true, errors = backpropagated(several, rule, x, y.flatten())
+    torch.testing.assert_close(true["mlp1.up"], weights(several)["mlp1.up"].grad)
+    torch.testing.assert_close(errors["mlp1"], readings.errors["mlp1"])
+    several.eval()
+    torch.testing.assert_close(several(x), network(x))  # a test sample has one target
+
+
+@pytest.mark.parametrize("algorithm", options("algorithm"))
+def test_a_rule_learns_from_targets_at_every_token_or_refuses(plan: Any, algorithm: str) -> None:
+    keys = KEYS | {"layers": 1, "tie": True}
+    node = plan(f"algorithm={algorithm}").config["algorithm"] | ({"population": 16} if algorithm == "es" else {})
+    network = build(task=EVERY, **keys)
+
+    def draw(generator: torch.Generator) -> nn.Sequential:
+        return transformer(EVERY, generator, **keys)
+
+    if algorithm in ("dfa", "local", "node_perturbation", "ff", "ff_naive", "bp_goodness", "pepita"):
+        with pytest.raises(ValueError, match=r"targets=all, and .* take dataset.targets=last|inputs are tokens"):
+            partial(node)(network, EVERY, draw, torch.Generator())
+        return
+    rule = partial(node)(network, EVERY, draw, seeding.generator(0, "feedback"))
+    optimiser = torch.optim.AdamW([*network.parameters(), *rule.parameters()], lr=0.01, weight_decay=0.0)
+    x = tokens(32)
+    losses = []
+    for number in range(40):
+        step = seeding.generator(0, "algorithm", number)
+        losses.append(rule.assign(network, x, x.flatten(), generator=step, progress=number / 40).loss.item())
+        optimiser.step()
+    assert min(losses[20:]) < (0.99 if algorithm in ("es", "spsa", "weight_perturbation") else 0.9) * losses[0]
+
+
+def test_a_tied_readout_is_the_embedding() -> None:
+    network, apart = build(tie=True), build()
+    table = network.get_parameter("embedding.body.token.weight")
+    assert network.get_parameter("readout.weight") is table
+    others = [name for name, _ in apart.named_parameters() if name != "readout.weight"]
+    assert [name for name, _ in network.named_parameters()] == others
+    assert all(torch.equal(network.get_parameter(name), apart.get_parameter(name)) for name in others)
+    assert list(weights(network)) == LAYERS[:-1]
+    assert list(teaching(network)) == ["embedding.token", *LAYERS[2:-1]]
+    roles = {name: group["role"] for group in parameter_groups(network) for name in group["names"]}
+    assert roles["embedding.body.token.weight"] == "embedding"
+    assert roles["mlp2.body.down.weight"] == "hidden"
+    assert "last" not in roles.values()
+
+
+def test_a_tied_weight_has_the_gradient_of_both_its_uses() -> None:
+    network, apart = shaken(build(tie=True)), build().double()
+    with torch.no_grad():
+        for name, p in apart.named_parameters():
+            p.copy_(network.get_parameter(name))
+    x, y = recall(5)
+    for each in (network, apart):
+        cross_entropy(each(x), y).backward()
+    both = apart.get_parameter("embedding.body.token.weight").grad + apart.get_parameter("readout.weight").grad
+    torch.testing.assert_close(network.get_parameter("readout.weight").grad, both)
+
+
+def test_feedback_reaches_the_uses_of_a_tied_weight_as_it_should(plan: Any) -> None:
+    """The error below the read-out is B's, not the table's; rows are looked up as they are."""
+
+    def draw(generator: torch.Generator) -> nn.Sequential:
+        return transformer(TASK, generator, **(KEYS | {"tie": True, "init": "default"}))
+
+    network = draw(torch.Generator().manual_seed(1)).double()
+    rule = partial(plan("algorithm=fa").config["algorithm"])(network, TASK, draw, torch.Generator()).double()
+    x, y = recall(5)
+    errors = rule.assign(network, x, y, generator=torch.Generator(), probe=True).errors
+    b = rule.feedback(network)["embedding.token"]
+    assert not torch.equal(b, network.get_parameter("readout.weight"))
+    torch.testing.assert_close(errors["mlp2"][:, :, -1], errors["readout"] @ b)
+    assert not errors["mlp2"][:, :, :-1].any()
+
+
+def test_a_tied_run_is_recorded_and_resumed_as_any(plan: Any, text: list[str], tmp_path: Path) -> None:
+    keys = ["architecture.tie=true", "dataset.targets=all", "algorithm=kp", "metrics=none"]
+    run = plan(*SMALL, *text, *keys, "training.evaluations=6", "training.checkpoint_seconds=1e-9")
+
+    def stop(step: int, *_: object) -> None:
+        if step == 4:
+            raise KeyboardInterrupt
+
+    found = []
+    for folder, report in ((tmp_path / "whole", None), (tmp_path / "stopped", stop)):
+        if report:
+            with pytest.raises(KeyboardInterrupt):
+                train(run.config, folder, report, {})
+            assert (folder / "checkpoint.pt").exists()
+        assert train(run.config, folder, lambda *_: None, {}).status == "complete"
+        found.append((folder / "weights.safetensors").read_bytes())
+    assert found[0] == found[1]
+    kept = {name.partition("/")[2] for name in load_file(tmp_path / "whole" / "weights.safetensors")}
+    assert kept == {name for name, _ in assemble(run.config).network.named_parameters()}
+
+
 def test_keys_that_cannot_work(plan: Any, text: list[str]) -> None:
     with pytest.raises(ConfigError, match="heads=3 does not divide width=8: give a divisor"):
         assemble(plan(*SMALL, *text, "architecture.heads=3").config)
+    with pytest.raises(ValueError, match="tie=true, and 3 classes are not 7 tokens: give tie=false"):
+        build(tie=True, task=replace(TASK, classes=3))
     with pytest.raises(ConfigError, match=r"inputs of shape \(1, 8, 8\) are not tokens: take dataset=text"):
         assemble(plan(*SMALL, "architecture=transformer").config)

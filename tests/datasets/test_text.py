@@ -14,6 +14,8 @@ from creditlab.datasets.text import Text
 KEYS: dict[str, Any] = {
     "path": "tinyshakespeare/input.txt",
     "level": "character",
+    "vocabulary": None,
+    "targets": "last",
     "context": 10,
     "test_fraction": 0.1,
     "limit": None,
@@ -53,6 +55,20 @@ def test_every_window_with_what_follows_it(root: Path, level: str, context: int)
     assert [len(part) for part in found] == [windows - test - held_out, held_out, test]
     kinds = 256 if level == "byte" else len(KINDS)
     assert (data.task.input_shape, data.task.classes, data.task.tokens) == ((context,), kinds, kinds)
+
+
+def test_targets_at_every_token(root: Path) -> None:
+    last, every = build(root, validation=0.2), build(root, validation=0.2, targets="all")
+    for data in (last, every):
+        data.split(0)
+        data.to(torch.device("cpu"), torch.float32)
+    (x, y), (seen, targets) = (data.batch(torch.tensor([7, 3])) for data in (last, every))
+    assert torch.equal(seen, x)
+    assert targets.view(2, 10)[:, :-1].tolist() == x[:, 1:].tolist()
+    assert torch.equal(targets.view(2, 10)[:, -1], y)
+    assert pairs(every, "validation") == pairs(last, "validation")
+    assert pairs(every, "test") == pairs(last, "test")
+    assert (every.task.targets, last.task.targets) == ("all", "last")
 
 
 def test_limits(root: Path) -> None:
@@ -126,7 +142,7 @@ def test_a_file_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
     ):
         build(tmp_path)
     with pytest.raises(ValueError, match=r"there is no text /nowhere/b\.txt"):
-        Text.require(root=str(tmp_path), path="/nowhere/b.txt")
+        Text.require(root=str(tmp_path), path="/nowhere/b.txt", level="byte", vocabulary=None)
 
 
 @pytest.mark.data

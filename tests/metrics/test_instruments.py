@@ -266,6 +266,16 @@ class TestSurrogate:
         np.testing.assert_allclose(loss, records.read_run(other).arrays()["test/loss"], rtol=1e-5, atol=1e-6)
         assert math.isfinite(loss.mean())
 
+    def test_the_folder_of_a_sweep_stands_for_its_only_run(self, plan, other, run, tmp_path):
+        (tmp_path / "alone").mkdir()
+        shutil.copytree(other, tmp_path / "alone" / other.name)
+        parts = [assemble(plan(*SMALL, f"metrics.surrogate={f}").config) for f in (other, tmp_path / "alone")]
+        x = parts[0].dataset.normalise(parts[0].dataset.test_x)
+        assert torch.equal(*(p.instruments.surrogate(x) for p in parts))
+        shutil.copytree(other, tmp_path / "alone" / "second")
+        with pytest.raises(ConfigError, match=r"a sweep of 2 runs. Name one, such as .*alone/other"):
+            assemble(plan(*SMALL, f"metrics.surrogate={tmp_path / 'alone'}").config)
+
     @pytest.mark.parametrize(
         ("overrides", "message"),
         [

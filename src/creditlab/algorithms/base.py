@@ -28,7 +28,7 @@ Draw = Callable[[Generator], nn.Sequential]
 class Readings:
     """What an algorithm saw on a batch.
 
-    `loss`: scalar, the algorithm's own. `scores`: (batch, classes) of the network before the update, where the rule
+    `loss`: scalar, the algorithm's own. `scores`: (targets, classes) of the network before the update, where the rule
     has them at hand. `errors`: by block, the error signal at the pre-activation (shape of the pre-activation,
     summing over the batch to the mean loss's derivative), on probe steps of rules that have one.
     """
@@ -54,7 +54,7 @@ class Algorithm(nn.Module):
         self,
         network: nn.Sequential,
         x: Tensor,  # (batch, *task.input_shape)
-        y: Tensor,  # (batch,) int64
+        y: Tensor,  # (targets,) int64: one a sample, but for task.targets
         *,
         generator: Generator,  # this step's own
         progress: float = 0.0,  # share of training already done, in [0, 1)
@@ -84,6 +84,15 @@ class Algorithm(nn.Module):
     def parameter_groups(self) -> list[dict]:
         """The rule's own parameters as optimiser groups (see `block.parameter_groups`): heads, and so `last`."""
         return grouped((name, p, "last") for name, p in self.named_parameters())
+
+
+def require_one_target(task: Task, why: str) -> None:
+    """Raises ValueError where training samples have a target at every token, which a rule cannot do for the reason."""
+    if task.targets == "all":
+        raise ValueError(
+            f"dataset.targets=all, and {why}: take dataset.targets=last, or a rule that needs no more than the loss or "
+            "its derivative by the scores (bp, fa and its kin, es, spsa, forward_gradient, weight_perturbation, noisy)"
+        )
 
 
 def forward(network: nn.Sequential, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 
 from creditlab.algorithms.base import Draw, Readings
 from creditlab.algorithms.bp import Backpropagation
-from creditlab.architectures.block import weights
+from creditlab.architectures.block import readout, weights
 from creditlab.keys import NonNegative, Range
 from creditlab.task import Task
 
@@ -55,7 +55,8 @@ class AlignedBackpropagation(Backpropagation):
         """`loss` holds the penalty; `errors` are the cross-entropy's alone."""
         readings = super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
         with torch.autocast(x.device.type, enabled=False):
-            *hidden, _ = weights(network).values()
+            last = readout(network).weight
+            hidden = [w for w in weights(network).values() if w is not last]
             pull = self.weight * torch.stack([misalignment(w, self.cosine) for w in hidden]).sum()
             pull.backward()  # adds to the gradients
         readings.loss = readings.loss + pull.detach()

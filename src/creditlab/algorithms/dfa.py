@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from creditlab.algorithms.base import Draw
+from creditlab.algorithms.base import Draw, require_one_target
 from creditlab.algorithms.bp import Backpropagation
 from creditlab.architectures.block import hidden_blocks, readout, weights
 from creditlab.keys import Positive
@@ -49,12 +49,13 @@ class _Broadcast(torch.autograd.Function):
 
 
 class DirectFeedbackAlignment(Backpropagation):
-    """`scale` multiplies the range of the feedback weights."""
+    """`scale` multiplies the range of the feedback weights. ValueError: targets at every token."""
 
     def __init__(
         self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator, *, scale: Positive
     ) -> None:
         super().__init__(network, task, draw, generator)
+        require_one_target(task, "a block is sent one error of the output for each sample")
         bound = scale / math.sqrt(task.classes)
         h = task.blank(2)
         training = network.training

@@ -11,7 +11,8 @@ network's cross-entropy too, through the true or through random feedback weights
 layers the local loss then takes the same way).
 
 h_l is a block's activation. Before V_l a feature map is averaged over parts, as few as bring it to `features` numbers;
-U_l is a 3 × 3 convolution of it, and S that of each channel's standard deviation over positions.
+U_l is a 3 × 3 convolution of it, and S that of each channel's standard deviation over positions. A sequence of tokens
+is a map of one row.
 
 Source: Nøkland, Eidnes, "Training neural networks with local error signals", ICML 2019 (arXiv 1901.06656); the form of
 the heads on feature maps from their code, which starts V_l at zero. The local loss that Boeshertz, Pascanu, Clopath
@@ -30,7 +31,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, mse_loss, normalize, one_hot
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients
+from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients, require_one_target
 from creditlab.algorithms.fa import FeedbackAlignment, FeedbackMode
 from creditlab.architectures.block import hidden_blocks, readout, teaching
 from creditlab.architectures.initialise import initialise
@@ -44,12 +45,15 @@ class Head(nn.Module):
     def __init__(self, h: Tensor, classes: int, features: int, similarity: float) -> None:
         super().__init__()
         self.classes, self.similarity = classes, similarity
-        self.side: int | None = None
+        self.parts: tuple[int, int] | None = None
+        h = as_map(h)
         units, entries = h.shape[1], h[0].numel()
         if h.ndim == 4:
-            side = max(1, math.isqrt(features // units))
-            self.side = side if side < max(h.shape[2:]) else None
-            entries = units * side**2 if self.side else entries
+            rows, columns = h.shape[2:]
+            side = max(1, features // units if rows == 1 else math.isqrt(features // units))
+            if side < max(rows, columns):
+                self.parts = (1 if rows == 1 else side, side)
+                entries = units * math.prod(self.parts)
         if similarity < 1:
             self.classify = nn.Linear(entries, classes)
         if similarity > 0:
@@ -60,9 +64,9 @@ class Head(nn.Module):
 
     def forward(self, h: Tensor, y: Tensor) -> Tensor:
         """The loss of activations `h` for labels `y`."""
-        loss = h.new_zeros(())
+        loss, h = h.new_zeros(()), as_map(h)
         if self.similarity < 1:
-            seen = h if self.side is None else adaptive_avg_pool2d(h, self.side)
+            seen = h if self.parts is None else adaptive_avg_pool2d(h, self.parts)
             loss = loss + (1 - self.similarity) * cross_entropy(self.classify(seen.flatten(1)), y)
         if self.similarity > 0:
             shown = self.compare(h if h.ndim == 4 else h.flatten(1))
@@ -73,6 +77,11 @@ class Head(nn.Module):
         return loss
 
 
+def as_map(h: Tensor) -> Tensor:
+    """(batch, units, tokens) as (batch, units, 1, tokens), all else as it is."""
+    return h[:, :, None] if h.ndim == 3 else h
+
+
 def similarities(x: Tensor) -> Tensor:
     """Cosines (samples, samples) between the rows of `x`, each less its mean."""
     rows = normalize(x - x.mean(1, keepdim=True), dim=1, eps=1e-8)
@@ -80,7 +89,9 @@ def similarities(x: Tensor) -> Tensor:
 
 
 class Local(Algorithm):
-    """The keys are explained in conf/algorithm/local.yaml. ValueError: a network without hidden blocks."""
+    """The keys are explained in conf/algorithm/local.yaml. ValueError: a network without hidden blocks, or
+    targets at every token.
+    """
 
     def __init__(
         self,
@@ -97,6 +108,7 @@ class Local(Algorithm):
         super().__init__(network, task, draw, generator)
         if len(network) < 2:
             raise ValueError("local losses train hidden blocks and the network has none; give it at least one")
+        require_one_target(task, "a block's head predicts one label for each sample")
         self.teacher, self.weight = teacher, weight
         if teacher == "fa":  # before the heads, so that its feedback is that of `fa` with this seed
             self.random = FeedbackAlignment(network, task, draw, generator, scale=1.0)

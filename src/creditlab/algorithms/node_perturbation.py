@@ -17,14 +17,22 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients, standard_normal, statistics_kept
+from creditlab.algorithms.base import (
+    Algorithm,
+    Draw,
+    Readings,
+    clear_gradients,
+    require_one_target,
+    standard_normal,
+    statistics_kept,
+)
 from creditlab.architectures.block import hidden_blocks, readout
 from creditlab.keys import Positive, PositiveInt
 from creditlab.task import Task
 
 
 class NodePerturbation(Algorithm):
-    """`samples` is n, the noisy passes of a step; `sigma` is σ."""
+    """`samples` is n, the noisy passes of a step; `sigma` is σ. ValueError: targets at every token."""
 
     def __init__(
         self,
@@ -37,6 +45,7 @@ class NodePerturbation(Algorithm):
         sigma: Positive,
     ) -> None:
         super().__init__(network, task, draw, generator)
+        require_one_target(task, "the noise of a sample is rewarded by the change of its one loss")
         self.samples, self.sigma = samples, sigma
 
     def assign(

@@ -66,31 +66,42 @@ def weights(network: nn.Module) -> dict[str, nn.Parameter]:
     return layers
 
 
+def tensors(network: nn.Module) -> dict[str, Tensor]:
+    """The network's state by name, each tensor once: a tied one under the first of its names."""
+    once = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
+    return {name: tensor for name, tensor in network.state_dict().items() if name in once}
+
+
 def embeddings(network: nn.Module) -> set[Tensor]:
     """The tables that tokens and positions are looked up in."""
     return {module.weight for module in network.modules() if isinstance(module, nn.Embedding)}
 
 
-def teaching(network: nn.Module) -> dict[str, nn.Parameter]:
+def tied(network: nn.Sequential) -> bool:
+    """Whether the read-out's weight is the table of an embedding: one parameter, one layer, called as the table is."""
+    return readout(network).weight in embeddings(network)
+
+
+def teaching(network: nn.Sequential) -> dict[str, nn.Parameter]:
     """The weights that errors are sent through: all but those with nothing to teach below, which are the embeddings or,
-    where there is none, the first.
+    where there is none, the first. A table that is the read-out's weight too is one of them.
     """
-    tables = embeddings(network)
-    layers = {layer: w for layer, w in weights(network).items() if w not in tables}
+    tables, last = embeddings(network), readout(network).weight
+    layers = {layer: w for layer, w in weights(network).items() if w is last or w not in tables}
     return layers if tables else dict(list(layers.items())[1:])
 
 
-def parameter_groups(network: nn.Module) -> list[dict]:
+def parameter_groups(network: nn.Sequential) -> list[dict]:
     """The network's parameters as optimiser groups, each with its `role` and `names`.
 
     Roles: `first` and `last` (the weights next to the input and of the read-out), `hidden` (all other weights of two
     or more dimensions), `vector` (biases, gains) and `embedding` (a table, of which a batch moves the rows it looks up,
-    is no linear map). A network with embeddings has no `first`. Optimisers that treat matrices apart go by the role;
-    others ignore it.
+    is no linear map). A network with embeddings has no `first`, one whose read-out is `tied` no `last`. Optimisers that
+    treat matrices apart go by the role; others ignore it.
     """
     tables = embeddings(network)
     matrices = [name for name, p in network.named_parameters() if p.ndim >= 2]
-    ends = {matrices[0]: "first", matrices[-1]: "last"} if matrices else {}
+    ends = {matrices[0]: "first"} | ({} if tied(network) else {matrices[-1]: "last"})
 
     def role(name: str, p: nn.Parameter) -> str:
         if p.ndim < 2:

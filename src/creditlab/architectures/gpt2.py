@@ -18,6 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from creditlab.architectures.block import tied
+
+EMPTY = torch.empty(0)
 MASKS = (".attn.bias", ".attn.masked_bias")  # of attention, which older files hold
 
 
@@ -44,12 +47,14 @@ def _places(layers: int) -> Iterator[tuple[str, str, bool]]:
 def load_checkpoint(network: nn.Sequential, path: str) -> None:
     """Overwrite every weight of a `transformer`. Raises ValueError where the file does not fit it."""
     found = _read(Path(path).expanduser())
-    parameters = dict(network.named_parameters())
+    parameters = dict(network.named_parameters(remove_duplicate=False))
     places = list(_places((len(network) - 2) // 2))
     if left_over := sorted(found.keys() - {theirs for theirs, _, _ in places}):
         raise ValueError(
             f"checkpoint={path} has {left_over[0]}, for which this network has no place: is architecture.layers right?"
         )
+    if tied(network) and not torch.equal(found.get("lm_head.weight", EMPTY), found.get("wte.weight", EMPTY)):
+        raise ValueError(f"checkpoint={path} has a lm_head.weight that is not its wte.weight: give tie=false")
     for theirs, ours, transposed in places:
         if theirs not in found:
             raise ValueError(f"checkpoint={path} has no {theirs}: is it a GPT-2, and architecture.layers right?")
@@ -62,7 +67,7 @@ def load_checkpoint(network: nn.Sequential, path: str) -> None:
             raise ValueError(
                 f"checkpoint={path}: {theirs} is {tuple(found[theirs].shape)} and does not fit {ours}, "
                 f"{tuple(here.shape)}. The keys of the architecture, and tokens and context of the data set, must be "
-                "the checkpoint's"
+                "the checkpoint's (GPT-2's 50,257 tokens: dataset.level=gpt2)"
             )
         here.copy_(there)
 

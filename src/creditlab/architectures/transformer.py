@@ -3,11 +3,13 @@
     h_0 = E[token] + P[position]
     h ← h + W_out A V,   A = softmax(Q Kᵀ/√d) over the tokens up to here, in each head,   Q, K, V = W_qkv norm(h)
     h ← h + W_down gelu(W_up norm(h))
-    scores = W norm(h at the last position)
+    scores = W norm(h at the last position)                                                          (W = E with `tie`)
 
 Every residual unit is one `Block`; its pre-activation is the sum, (batch, width, positions): units before space, as in
-a convolution. The last norm belongs to the last unit. Unlike GPT-2 it has no dropout, and its read-out is not tied to
-E: as one tensor they could not have two names, roles and error signals.
+a convolution. The last norm belongs to the last unit. Unlike GPT-2 it has no dropout. With `tie: true`, as in GPT-2, W
+is E: one parameter with the name, role and initial values of E, whose gradient is the sum of both uses.
+
+In training with `dataset.targets: all` every position is scored, not the last alone (see `Task`).
 
 Attention is written out, for instruments and rules ask for derivatives (second, and forward) that PyTorch's fused one
 does not have (`benchmarks/attention.py` says what that costs).
@@ -23,7 +25,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import gelu
 
-from creditlab.architectures.block import Block
+from creditlab.architectures.block import Block, readout
 from creditlab.architectures.gpt2 import load_checkpoint
 from creditlab.architectures.initialise import initialise
 from creditlab.keys import Initialisation, PositiveInt
@@ -79,9 +81,15 @@ class Mlp(nn.Module):
         return self.last_norm(h + self.down(gelu(self.up(self.norm(h)), approximate="tanh"))).mT
 
 
-class LastPosition(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:  # (n, width, positions) -> (n, width)
-        return x[:, :, -1]
+class Scored(nn.Module):
+    """The positions that the read-out scores: the last one, or in training all, one sample's after the other's."""
+
+    def __init__(self, all_in_training: bool) -> None:
+        super().__init__()
+        self.all_in_training = all_in_training
+
+    def forward(self, x: Tensor) -> Tensor:  # (n, width, positions) -> (n, width) or (n · positions, width)
+        return x.mT.flatten(0, 1) if self.all_in_training and self.training else x[:, :, -1]
 
 
 def transformer(
@@ -91,6 +99,7 @@ def transformer(
     layers: PositiveInt,
     heads: PositiveInt,
     width: PositiveInt,
+    tie: bool,
     init: Initialisation,
     checkpoint: str | None,
 ) -> nn.Sequential:
@@ -103,13 +112,15 @@ def transformer(
         )
     if width % heads:
         raise ValueError(f"heads={heads} does not divide width={width}: give a divisor")
+    if tie and task.classes != task.tokens:
+        raise ValueError(f"tie=true, and {task.classes} classes are not {task.tokens} tokens: give tie=false")
     with torch.device("meta"):
         network = nn.Sequential()
         network.add_module("embedding", Block(Embedding(task.tokens, task.input_shape[0], width), nn.Identity()))
         for number in range(1, layers + 1):
             last = number == layers
             network.add_module(f"attention{number}", Block(Attention(width, heads), nn.Identity()))
-            tail = LastPosition() if last else None
+            tail = Scored(task.targets == "all") if last else None
             network.add_module(f"mlp{number}", Block(Mlp(width, last), nn.Identity(), tail))
         network.add_module("readout", nn.Linear(width, task.classes, bias=False))
     initialise(network, init, generator)
@@ -119,6 +130,8 @@ def transformer(
                 if isinstance(module, Attention | Mlp):
                     writes = module.out if isinstance(module, Attention) else module.down
                     writes.weight.div_(math.sqrt(2 * layers))
+    if tie:
+        readout(network).weight = network.get_parameter("embedding.body.token.weight")
     if checkpoint is not None:
         load_checkpoint(network, checkpoint)
     return network

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import groupby
 from typing import Annotated, Literal
 
 import torch
@@ -126,10 +127,10 @@ def hessian(
         lambda v: over_samples(lambda s: _second(s, whole, v)), whole, generator, iterations, tolerance
     )
     probes = []
-    for parameters in (list(block.parameters()) for block in network):
-        if parameters:
-            z = 2.0 * torch.randint(2, (draws, _size(parameters)), generator=generator) - 1
-            probes.append((parameters, z.to(parameters[0])))
+    for _, block in groupby(network.named_parameters(), lambda named: named[0].partition(".")[0]):
+        parameters = [p for _, p in block]  # a tied one in one block only
+        z = 2.0 * torch.randint(2, (draws, _size(parameters)), generator=generator) - 1
+        probes.append((parameters, z.to(parameters[0])))
 
     def by_draw(s: Slope) -> Tensor:
         return torch.stack([(z * torch.stack([_second(s, block, v) for v in z])).sum(1) for block, z in probes]).sum(0)

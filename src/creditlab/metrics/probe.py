@@ -64,7 +64,9 @@ def backpropagated(
     try:
         with torch.enable_grad():
             loss = cross_entropy(algorithm.predict(network, x), y)
-            once = {name: seen[0] for name, seen in passes.items() if len(seen) == 1 and len(seen[0]) == len(y)}
+            once = {
+                name: seen[0] for name, seen in passes.items() if len(seen) == 1 and len(seen[0]) in (len(x), len(y))
+            }
             by_layer = weights(network)
             wanted = [*by_layer.values(), *once.values()]
             found = torch.autograd.grad(loss, wanted, allow_unused=True)
