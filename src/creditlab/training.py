@@ -169,7 +169,9 @@ def _surrogate(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     run = records.read_run(of_sweep[0] if of_sweep else folder)
     path = run.folder / "weights.safetensors"
     if not run.finished or run.config is None:
-        raise ConfigError(f"{said}: no finished run there ({run.problem or run.status}). Do it first: an experiment's file says how.")
+        raise ConfigError(
+            f"{said}: no finished run there ({run.problem or run.status}). Do it first: an experiment's file says how."
+        )
     if not path.exists():
         raise ConfigError(f"{said}: it kept no weights. Give it training.keep_weights=true.")
     mine, other = config["dataset"], run.config["dataset"]
