@@ -183,13 +183,17 @@ def _trajectories(sweep: Sweep, factor: str, tables: Mapping[str, pd.DataFrame])
 
 
 def _layered(sweep: Sweep) -> dict[str, list[tuple[str, str]]]:
-    """{`weights/·/stable_rank`: [(layer, metric), …]} of the ranks, layers in their order."""
+    """{`weights/·/stable_rank`: [(layer, metric), …]} of the ranks, layers in their order; effective ranks and those of
+    learning signals first.
+    """
     kinds: dict[str, list[tuple[str, str]]] = {}
     for metric in sweep.outcomes:
         parts = metric.split("/")
         if len(parts) == 3 and any(parts[2].endswith(rank) for rank in RANKS):
             kinds.setdefault(f"{parts[0]}/·/{parts[2]}", []).append((parts[1], metric))
-    return {kind: layers for kind, layers in kinds.items() if len(layers) > 1}
+    found = [(kind, layers) for kind, layers in kinds.items() if len(layers) > 1]
+    first = sorted(found, key=lambda kind: (not kind[0].endswith("effective_rank"), not kind[0].startswith("signals")))
+    return dict(first)
 
 
 def _layer_order(name: str) -> tuple:
@@ -197,19 +201,20 @@ def _layer_order(name: str) -> tuple:
 
 
 def _ranks(complete: pd.DataFrame, factor: str, sweep: Sweep) -> Iterator[Plate]:
-    """Rank by layer; by depth too where the sweep varies it."""
+    """Rank by layer; by depth too where the sweep varies it, else by the factor beside the first."""
     depth = next((f for f in sweep.factors if f in ("architecture.depth", "architecture.widths")), None)
+    split = depth or _beside(complete, sweep, {factor})
     rows = []
     for kind, layers in list(_layered(sweep).items())[:SHOWN]:
         for layer, metric in sorted(layers, key=lambda item: _layer_order(item[0])):
-            here = labels(complete[[factor, SEED, *[depth] * bool(depth)]])
-            panel = kind + (here[depth].map(lambda level: f"\n{depth} {level}") if depth else "")
+            here = labels(complete[[factor, SEED, *[split] * bool(split)]])
+            panel = kind + (here[split].map(lambda level: f"\n{split} {level}") if split else "")
             rows.append(here[[factor, SEED]].assign(panel=panel, layer=layer, value=complete[metric]))
     if not rows:
         return
     table = figures.band(pd.concat(rows, ignore_index=True), ["panel", "layer", factor], "value")
-    order = levels_of(complete[depth]) if depth else [""]
-    panels = [kind + (f"\n{depth} {level}" if depth else "") for kind in _layered(sweep) for level in order]
+    order = levels_of(complete[split]) if split else [""]
+    panels = [kind + (f"\n{split} {level}" if split else "") for kind in _layered(sweep) for level in order]
     panels = [panel for panel in panels if panel in set(table["panel"])][: 2 * SHOWN]
     table = table[table["panel"].isin(panels)]
     table = table.sort_values("panel", key=lambda names: names.map(panels.index), kind="stable")

@@ -86,3 +86,19 @@ def test_a_curve_has_a_panel_for_each_level_of_the_factor_beside_it(folder):
     assert list(panels) == ["test/accuracy\noptimiser adamw", "test/accuracy\noptimiser muon"]
     assert panels["test/accuracy\noptimiser adamw"] == pytest.approx([0.405, 0.305, 0.105])
     assert panels["test/accuracy\noptimiser muon"] == pytest.approx([0.605, 0.705, 0.905])
+
+
+def test_ranks_of_signals_come_first_with_a_panel_for_each_level_beside_the_rule(folder):
+    for optimiser, rank in (("adamw", 5.0), ("muon", 9.0)):
+        for seed in range(2):
+            for algorithm in LEVELS:
+                metrics = {f"{kind}/conv{i}/{name}": rank + i + seed for kind, name in KINDS for i in (1, 2)}
+                folder.add(metrics, seed=seed, algorithm=algorithm, optimiser=optimiser)
+    figure = next(p for p in gallery(load(folder.path), {}) if p.name == "rank_by_layer").figure
+    panels = {ax.get_title(): ax.get_lines()[0].get_ydata() for ax in figure.axes}
+    expected = [f"{kind}/·/{name}\noptimiser {o}" for kind, name in KINDS[::-1] for o in ("adamw", "muon")]
+    assert list(panels) == expected
+    assert panels["signals/·/gradient_effective_rank\noptimiser muon"] == pytest.approx([10.5, 11.5])
+
+
+KINDS = (("changes", "stable_rank"), ("signals", "gradient_effective_rank"))
