@@ -10,11 +10,12 @@ from torch.nn.functional import one_hot
 
 from creditlab.algorithms.node_perturbation import NodePerturbation
 from creditlab.architectures.block import Block
+from creditlab.task import Task
 from tests.algorithms.test_es import batch, exact, mlp
 
 
 def rule(samples, sigma):
-    return NodePerturbation(None, None, None, None, samples=samples, sigma=sigma)
+    return NodePerturbation(None, Task((4,), 3, 0.0, 1.0), None, None, samples=samples, sigma=sigma)
 
 
 def test_a_step_is_that_of_the_formula():

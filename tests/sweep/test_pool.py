@@ -243,7 +243,8 @@ def test_seeds_together_leave_the_runs_of_one_at_a_time(finished_sweep, creditla
     for name, run in one_at_a_time.items():
         assert run.name == at_once[name].name
         assert run.metrics == pytest.approx(at_once[name].metrics, rel=1e-3)
-    answer = creditlab(*SWEEP, "hydra.launcher.together=2", "algorithm=bp,es")
+    others = [word for word in SWEEP if not word.startswith("algorithm=")]
+    answer = creditlab(*others, "hydra.launcher.together=2", "algorithm=bp,es")
     assert answer.code == 2
     assert "hydra.launcher.together=2 with algorithm=es" in answer.err
     assert len(runs(tmp_path)) == 4
