@@ -56,7 +56,8 @@ def power(comparisons: pd.DataFrame, effect: float | None = None) -> pd.DataFram
     metric's unit (None: the one observed). Columns: COLUMNS."""
     rows = comparisons[comparisons["method"] == "paired"].reset_index(drop=True)
     seeds = rows["n_a"].to_numpy(float)
-    sd = np.abs(rows["difference"].to_numpy(float) / rows["t"].to_numpy(float)) * np.sqrt(seeds)
+    with np.errstate(divide="ignore", invalid="ignore"):  # seeds that do not differ: NaN
+        sd = np.abs(rows["difference"].to_numpy(float) / rows["t"].to_numpy(float)) * np.sqrt(seeds)
     sd_high = sd * np.sqrt((seeds - 1) / stats.chi2.ppf(0.2, seeds - 1))
     wanted = rows["difference"].to_numpy(float) if effect is None else np.full(len(rows), float(effect))
     table = rows[["metric", "factor", "level_a", "level_b"]].assign(seeds=rows["n_a"], effect=wanted, sd=sd)
