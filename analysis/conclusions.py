@@ -163,7 +163,7 @@ def _clearest(
 
 
 def _pairs(table: pd.DataFrame, factors: Sequence[str]) -> Iterator[Conclusion]:
-    method = next(each for each in AT_ONCE if each in set(table["method"]))
+    method = next((each for each in AT_ONCE if each in set(table["method"])), None)
     table = table[(table["method"] == method) & table["p"].notna()].sort_values("p", kind="stable")
     for factor in factors:
         own = table[table["factor"] == factor]

@@ -259,21 +259,16 @@ def curves(table: pd.DataFrame, x: str, *, panel: str, series: str, label: str, 
         ax.set_title(short(name, 36))
         ax.set_xlabel(label)
         ax.grid(axis="y")
-    for of_one in _alike(axes):  # panels of one metric compare by eye
-        low, high = zip(*(ax.get_ylim() for ax in of_one), strict=True)
-        for ax in of_one:
+    of_metric: dict[str, list[Axes]] = {}
+    for ax, name in zip(axes, names, strict=True):
+        of_metric.setdefault(str(name).partition("\n")[0], []).append(ax)
+    for alike in of_metric.values():  # panels of one metric compare by eye
+        low, high = zip(*(ax.get_ylim() for ax in alike), strict=True)
+        for ax in alike:
             ax.set_ylim(min(low), max(high))
     columns = int(np.clip(80 // (6 + max(len(short(one, 24)) for one in every)), 1, len(every)))  # of 80 letters
     figure.legend(loc="outside upper left", ncols=columns, title=series, alignment="left")
     return figure
-
-
-def _alike(axes: Sequence[Axes]) -> list[list[Axes]]:
-    """The panels by the first line of their titles."""
-    by: dict[str, list[Axes]] = {}
-    for ax in axes:
-        by.setdefault(ax.get_title().partition("\n")[0], []).append(ax)
-    return list(by.values())
 
 
 @_styled

@@ -237,7 +237,7 @@ def _doses(complete: pd.DataFrame, factor: str, sweep: Sweep) -> Iterator[Plate]
             continue
         metrics = _main(sweep) + [layers[0][1] for layers in _layered(sweep).values()]
         beside = _beside(complete, sweep, {dose, factor})
-        groups = [(f"\n{_key(beside)} {level}", runs) for level, runs in complete.groupby(beside)] if beside else []
+        groups = [(f"\n{beside} {level}", runs) for level, runs in complete.groupby(beside)] if beside else []
         rows = [
             labels(runs[[factor, SEED]]).assign(metric=metric + told, dose=runs[dose], value=runs[metric])
             for metric in metrics[: SHOWN // max(len(groups), 1) or 1]
@@ -261,11 +261,6 @@ def _beside(complete: pd.DataFrame, sweep: Sweep, drawn: set[str]) -> str | None
     """The first factor that is not `drawn` yet and has few enough levels for a panel each."""
     few = (f for f in sweep.factors if f not in drawn and complete[f].notna().all() and complete[f].nunique() <= SHOWN)
     return next(few, None)
-
-
-def _key(factor: str) -> str:
-    """`norm` of `architecture.norm`, for a panel's title."""
-    return factor.rpartition(".")[2]
 
 
 def _similarity(pairs: pd.DataFrame | None, factor: str) -> Iterator[Plate]:

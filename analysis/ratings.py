@@ -17,9 +17,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.design import SEED, labels
-from creditlab.records import Run
-
-CONFUSED = 1000  # classes whose pairs are compared at most: of 50,257 tokens there would be 2.5 billion
+from creditlab.records import CONFUSED, Run
 
 
 def confusion(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:

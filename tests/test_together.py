@@ -71,9 +71,9 @@ def test_each_run_ends_where_it_ends_alone(seeds, alone, algorithm, optimiser):
     agree(runs, alone(runs))
 
 
-@pytest.mark.parametrize("algorithm", ["bp", "fa", "dfa"])
-def test_in_single_precision_to_its_rounding(seeds, alone, algorithm):
-    runs = seeds(f"algorithm={algorithm}", "training.steps=100", "metrics=none")
+@pytest.mark.parametrize(("algorithm", "optimiser"), [("bp", "adamw"), ("fa", "sgd"), ("dfa", "muon")])
+def test_in_single_precision_to_its_rounding(seeds, alone, algorithm, optimiser):
+    runs = seeds(f"algorithm={algorithm}", f"optimiser={optimiser}", "training.steps=100", "metrics=none")
     together(runs)
     agree(runs, alone(runs), SINGLE)
 

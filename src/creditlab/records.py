@@ -31,6 +31,7 @@ from creditlab.files import finite, sync_folder, to_json, write_arrays, write_js
 from creditlab.provenance import provenance
 
 SCHEMA = 1
+CONFUSED = 1000  # classes of which a confusion matrix is kept at most: one of 50,257 tokens is 2.5 billion counts
 EXCLUDED = (
     "choices",
     "dataset.download",

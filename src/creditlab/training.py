@@ -39,7 +39,6 @@ from creditlab.parts import Parts, assemble, blame
 from creditlab.trackers.base import Tracking
 
 CHUNK = 1000  # test samples evaluated at once, or tokens of them
-CONFUSED = 1000  # classes of which a confusion matrix is kept at most
 SPOILT = (
     RuntimeError,
     ValueError,
@@ -59,7 +58,7 @@ Report = Callable[[int, int, Mapping[str, float]], None]  # step, steps, metrics
 @torch.no_grad()
 def evaluate(parts: Parts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Accuracy and mean cross-entropy of the scores on the test set (and the validation set, where there is one); both
-    by test sample, and the confusion matrix of up to CONFUSED classes. A sample with a score that is not
+    by test sample, and the confusion matrix of up to `records.CONFUSED` classes. A sample with a score that is not
     finite counts as wrong.
     """
     data = parts.dataset
@@ -80,7 +79,7 @@ def evaluate(parts: Parts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         predicted, loss, correct = map(torch.cat, zip(*chunks, strict=True))
         means |= {f"{name}/accuracy": correct.double().mean().item(), f"{name}/loss": loss.mean().item()}
         found = {"loss": loss, "correct": correct, "predicted": predicted, "label": label}
-    if data.task.classes <= CONFUSED:
+    if data.task.classes <= records.CONFUSED:
         found["confusion"] = confusion(predicted, label, data.task.classes)
     parts.network.train()
     return means, {f"test/{name}": values.cpu().numpy() for name, values in found.items()}

@@ -125,3 +125,10 @@ def test_numbers_stand_in_cells_and_names_may_hold_braces():
         words = "".join(part for part in one.parts if isinstance(part, str))
         assert not re.search(r"\d", words)
         assert any(isinstance(part, Cell) for part in one.parts)
+
+
+def test_pairs_that_no_method_takes_all_at_once_say_nothing():
+    told = tables_of(sweep(1.0))
+    told["posthoc"] = told["posthoc"].query("method == 'paired'").reset_index(drop=True)
+    assert len(told["posthoc"])
+    assert "Pairs of levels" not in said(told)

@@ -65,13 +65,14 @@ class Queue:
         """The next run, and up to `most` in all that differ from it in nothing but the seed."""
         kind = max(self.kinds, key=self._urgency)
         self.probed.add(kind)
-        first, *others = self.kinds[kind]
-        taken, left = [first], deque[Planned]()
-        for run in others:
-            alike = run.config | {"seed": None} == first.config | {"seed": None}  # device and threads too
-            (taken if alike and len(taken) < most else left).append(run)
-        self.kinds[kind] = left
-        if not left:
+        runs = self.kinds[kind]
+        taken, passed = [runs.popleft()], list[Planned]()
+        wanted = taken[0].config | {"seed": None}  # device and threads too
+        while runs and len(taken) < most:
+            run = runs.popleft()
+            (taken if run.config | {"seed": None} == wanted else passed).append(run)
+        runs.extendleft(reversed(passed))
+        if not runs:
             del self.kinds[kind]
         return taken
 

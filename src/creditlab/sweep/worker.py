@@ -42,7 +42,7 @@ def main() -> None:
             answers.flush()
 
     folders: dict[str, Path] = {}  # by the name of each, of the runs so far
-    stopped: list[str] = []
+    ends: set[str] = set()  # in which runs ended
 
     def begin(order: Mapping[str, Any]) -> tuple[str, Steps]:
         folder = Path(order["folder"])
@@ -55,7 +55,7 @@ def main() -> None:
 
     def settle(name: str, error: BaseException | None) -> None:
         status, problem = outcome(folders[name], error)
-        stopped.extend([name] if status == "interrupted" else [])
+        ends.add(status)
         answer({"run": name, "status": status, "problem": problem.split("\n")[0]})
 
     def outcome(folder: Path, error: BaseException | None) -> tuple[str, str]:
@@ -75,7 +75,7 @@ def main() -> None:
     answer({"ready": True})
     for line in sys.stdin:
         train_together(dict(map(begin, json.loads(line))), settle)
-        if stopped:
+        if "interrupted" in ends:
             return
 
 
