@@ -252,7 +252,8 @@ def curves(table: pd.DataFrame, x: str, *, panel: str, series: str, label: str, 
             ax.set_xscale("symlog", linthresh=1) if zero else ax.set_xscale("log")
             ax.set_xlim(left=0 if zero else None)
         if numeric and len(ticks) <= 6:
-            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            crowded = len(ticks) > 1 and np.diff(np.sort(ticks)).min() < 0.12 * np.ptp(ticks) and not log
+            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], rotation=45 if crowded else 0)
             ax.set_xticks([], minor=True)
         elif numeric and log:
             ax.xaxis.set_major_formatter("{x:g}")  # that of the scale writes mathematics
