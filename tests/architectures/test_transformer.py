@@ -1,4 +1,4 @@
-"""The transformer, held to plain tensors, to Hugging Face's GPT-2 where that is installed, and to what rules expect."""
+"""The transformer, held to plain tensors and to what rules expect."""
 
 from __future__ import annotations
 
@@ -21,100 +21,16 @@ from creditlab.config import ConfigError, partial
 from creditlab.metrics.probe import backpropagated
 from creditlab.optimisers.spectral_descent import SpectralDescent
 from creditlab.parts import assemble
-from creditlab.task import Task
 from creditlab.training import train
+from tests.architectures.transformer_by_hand import KEYS, TASK, build, by_hand, checkpoint, shaken, tokens
 from tests.common import SMALL, options
 
-TASK = Task((12,), 7, 0.0, 6.0, tokens=7)
-KEYS: dict[str, Any] = {"layers": 2, "heads": 4, "width": 16, "tie": False, "init": "gpt2", "checkpoint": None}
 LAYERS = ["embedding.token", "embedding.position"] + [
     f"{unit}{i}.{module}" for i in (1, 2) for unit, module in (
         ("attention", "qkv"), ("attention", "out"), ("mlp", "up"), ("mlp", "down"),
     )
 ] + ["readout"]  # fmt: skip
-
-
-def build(seed: int = 0, task: Task = TASK, **keys: Any) -> nn.Sequential:
-    return transformer(task, torch.Generator().manual_seed(seed), **(KEYS | keys))
-
-
 EVERY = replace(TASK, targets="all")
-
-
-def tokens(n: int = 5, context: int = 12, kinds: int = 7) -> Tensor:
-    return torch.randint(kinds, (n, context), generator=torch.Generator().manual_seed(3))
-
-
-def shaken(network: nn.Sequential) -> nn.Sequential:
-    """Every parameter at random and of a size to matter, in float64."""
-    generator = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for p in network.double().parameters():
-            p.copy_(torch.randn(p.shape, generator=generator, dtype=p.dtype) * (0.4 if p.ndim > 1 else 1.0))
-    return network
-
-
-def checkpoint(network: nn.Sequential, layers: int = 2) -> dict[str, Tensor]:
-    """The network's weights as Hugging Face names and lays them out: written down, not taken from the code."""
-    p = {name: t.detach() for name, t in network.named_parameters()}
-    found = {
-        "wte.weight": p["embedding.body.token.weight"],
-        "wpe.weight": p["embedding.body.position.weight"],
-        "ln_f.weight": p[f"mlp{layers}.body.last_norm.weight"],
-        "ln_f.bias": p[f"mlp{layers}.body.last_norm.bias"],
-        "lm_head.weight": p["readout.weight"],
-    }
-    for i in range(layers):
-        for part in ("weight", "bias"):
-            found[f"h.{i}.ln_1.{part}"] = p[f"attention{i + 1}.body.norm.{part}"]
-            found[f"h.{i}.ln_2.{part}"] = p[f"mlp{i + 1}.body.norm.{part}"]
-        for theirs, ours in {
-            "attn.c_attn": f"attention{i + 1}.body.qkv",
-            "attn.c_proj": f"attention{i + 1}.body.out",
-            "mlp.c_fc": f"mlp{i + 1}.body.up",
-            "mlp.c_proj": f"mlp{i + 1}.body.down",
-        }.items():
-            found[f"h.{i}.{theirs}.weight"] = p[f"{ours}.weight"].T
-            found[f"h.{i}.{theirs}.bias"] = p[f"{ours}.bias"]
-    return {name: t.clone().contiguous() for name, t in found.items()}
-
-
-def by_hand(w: dict[str, Tensor], x: Tensor, layers: int, heads: int) -> list[Tensor]:
-    """Residual stream (positions, width) after each unit for one sequence `x`, from weights named as Hugging Face does,
-    a head and a position at a time.
-    """
-
-    def norm(h: Tensor, name: str) -> Tensor:
-        mean = h.mean(1, keepdim=True)
-        return (h - mean) / ((h - mean) ** 2).mean(1, keepdim=True).add(1e-5).sqrt() * w[f"{name}.weight"] + w[
-            f"{name}.bias"
-        ]
-
-    def affine(h: Tensor, name: str) -> Tensor:
-        return h @ w[f"{name}.weight"] + w[f"{name}.bias"]
-
-    h = torch.stack([w["wte.weight"][t] + w["wpe.weight"][i] for i, t in enumerate(x.tolist())])
-    seen = [h]
-    width = h.shape[1]
-    d = width // heads
-    for i in range(layers):
-        qkv = affine(norm(h, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn")
-        rows = []
-        for t in range(len(h)):
-            parts = []
-            for head in range(heads):
-                q, k, v = (qkv[:, j * width + head * d : j * width + (head + 1) * d] for j in range(3))
-                e = torch.stack([(q[t] * k[s]).sum() / d**0.5 for s in range(t + 1)]).exp()
-                parts.append(sum(e[s] / e.sum() * v[s] for s in range(t + 1)))
-            rows.append(torch.cat(parts))
-        h = h + affine(torch.stack(rows), f"h.{i}.attn.c_proj")
-        seen.append(h)
-        a = affine(norm(h, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")
-        gelu = 0.5 * a * (1 + torch.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a**3)))
-        h = h + affine(gelu, f"h.{i}.mlp.c_proj")
-        seen.append(h)
-    seen[-1] = norm(h, "ln_f")
-    return seen
 
 
 def test_forward_is_that_of_plain_tensors() -> None:
@@ -128,79 +44,6 @@ def test_forward_is_that_of_plain_tensors() -> None:
             torch.testing.assert_close(a[0].T, expected, rtol=0, atol=1e-11)
             h = block(h)
         torch.testing.assert_close(scores, w["lm_head.weight"] @ streams[-1][-1], rtol=0, atol=1e-11)
-
-
-@pytest.mark.parametrize("prefix", ["", "transformer."])
-def test_a_checkpoint_gives_the_logits_of_hugging_faces_gpt2(tmp_path: Path, prefix: str) -> None:
-    transformers = pytest.importorskip("transformers", reason="the `transformers` package is not installed")
-    config = transformers.GPT2Config(vocab_size=7, n_positions=20, n_embd=16, n_layer=2, n_head=4)
-    torch.manual_seed(0)
-    theirs = transformers.GPT2LMHeadModel(config).eval()
-    with torch.no_grad():
-        for p in theirs.parameters():
-            p.add_(0.3 * torch.randn_like(p))
-    named = {name.removeprefix("transformer."): t for name, t in theirs.state_dict().items()}
-    named.pop("lm_head.weight")  # tied
-    save_file({prefix + name: t.contiguous() for name, t in named.items()}, tmp_path / "model.safetensors")
-    network = build(checkpoint=str(tmp_path / "model.safetensors"))
-    x = tokens()
-    with torch.no_grad():
-        expected = theirs(x, output_hidden_states=True)
-        torch.testing.assert_close(network(x), expected.logits[:, -1], rtol=0, atol=1e-5)
-        h = x
-        for i, block in enumerate(list(network)[:-1]):
-            h = block.body(h)
-            if i % 2 == 0:  # the embedding and each layer's end
-                torch.testing.assert_close(h.mT, expected.hidden_states[i // 2], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("tie", [True, False])
-@pytest.mark.parametrize("tied", [True, False])
-def test_a_checkpoint_is_what_is_computed_from_it(tmp_path: Path, tied: bool, tie: bool) -> None:
-    longer = Task((30,), 7, 0.0, 6.0, tokens=7)
-    w = checkpoint(shaken(build(1, longer)).float())
-    if tied:
-        del w["lm_head.weight"]
-    older = {"h.0.attn.bias": torch.ones(1, 1, 30, 30), "h.1.attn.masked_bias": torch.tensor(-1e4)}
-    save_file({f"transformer.{n}" if tied else n: t for n, t in (w | older).items()}, tmp_path / "m.safetensors")
-    if tie and not tied:
-        with pytest.raises(ValueError, match=r"lm_head\.weight that is not its wte\.weight: give tie=false"):
-            build(checkpoint=str(tmp_path / "m.safetensors"), tie=True)
-        return
-    network = build(checkpoint=str(tmp_path / "m.safetensors"), tie=tie).double()
-    x = tokens(1)
-    double = {name: t.double() for name, t in w.items()}
-    head = double["wte.weight"] if tied else double["lm_head.weight"]
-    torch.testing.assert_close(network(x)[0], head @ by_hand(double, x[0], 2, 4)[-1][-1], rtol=0, atol=1e-11)
-
-
-@pytest.mark.parametrize(
-    ("change", "keys", "message"),
-    [
-        ({"h.1.mlp.c_fc.weight": None}, {}, r"has no h\.1\.mlp\.c_fc\.weight: is it a GPT-2"),
-        ({"wte.weight": None, "lm_head.weight": None}, {}, r"has no wte\.weight"),
-        ({"h.2.ln_1.bias": torch.zeros(16)}, {}, r"has h\.2\.ln_1\.bias, for which this network has no place"),
-        ({}, {"layers": 1}, r"has h\.1\..*is architecture\.layers right\?"),
-        ({}, {"layers": 3}, r"has no h\.2\.ln_1\.weight"),
-        ({}, {"width": 8}, r"wte\.weight is \(7, 16\) and does not fit embedding\.body\.token\.weight, \(7, 8\)"),
-        ({"wte.weight": torch.zeros(50, 16)}, {}, r"wte\.weight is \(50, 16\) and does not fit.*tokens and context"),
-        ({"wpe.weight": torch.zeros(11, 16)}, {}, r"wpe\.weight is \(11, 16\) and does not fit"),
-        ({"h.0.attn.c_attn.weight": torch.zeros(48, 16)}, {}, r"c_attn\.weight is \(48, 16\) and does not fit"),
-    ],
-)
-def test_a_checkpoint_that_does_not_fit(tmp_path: Path, change: dict, keys: dict, message: str) -> None:
-    w = {name: t for name, t in (checkpoint(build()) | change).items() if t is not None}
-    save_file(w, tmp_path / "m.safetensors")
-    with pytest.raises(ValueError, match=message):
-        build(checkpoint=str(tmp_path / "m.safetensors"), **keys)
-
-
-def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "m.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(ValueError, match="there is no such file"):
-        build(checkpoint=str(tmp_path / "absent"))
-    with pytest.raises(ValueError, match="cannot be read as safetensors"):
-        build(checkpoint=str(tmp_path / "m.safetensors"))
 
 
 def test_a_prediction_looks_at_no_later_token() -> None:
