@@ -29,8 +29,9 @@ COLUMNS = ["best", "score", "tried", "at_the_end", "runner_up"]
 
 def tuning(sweep: Sweep, key: str = "optimiser.lr", score: str = "validation/accuracy") -> pd.DataFrame:
     """A row an arm (a combination of all other factors): the value of `key` with the highest `score`, that score, how
-    many values were tried, whether the best is the smallest or greatest of them, and the score of the next best. A run
-    that diverged has no score; an arm without any has no best (NaN). Raises AnalysisError where arms cannot be
+    many values were tried, whether the best is the smallest or greatest of them, and the score of the next best. A
+    value has no score where one of its runs has none (it diverged, or is not finished), for the mean over the others
+    would flatter it; an arm without any has no best (NaN). Raises AnalysisError where arms cannot be
     compared: the key does not vary, the score is not there, or arms had unequal tries.
     """
     import pandas as pd
@@ -45,7 +46,7 @@ def tuning(sweep: Sweep, key: str = "optimiser.lr", score: str = "validation/acc
     scored = runs.assign(**{score: runs[score].where(runs["status"] == "complete")})
     rows = []
     for arm, of_arm in scored.groupby(arms, dropna=False, sort=True) if arms else [((), scored)]:
-        means = of_arm.groupby(key)[score].mean().sort_index()
+        means = of_arm.groupby(key)[score].agg(lambda found: found.mean(skipna=False)).sort_index()
         best = means.idxmax() if means.notna().any() else math.nan
         ranked = means.dropna().sort_values(ascending=False)
         edge = best in (means.index[0], means.index[-1])
