@@ -2,8 +2,9 @@
 
     L = CE + weight · Σ_l ⟨(cos(w_i, w_j) − cos)²⟩_{i≠j}           w_i the rows of W_l as (out, rest)
 
-summed over the hidden layers' weights; the read-out is free. cos = 1 pulls all units of a layer into one direction, 0
-holds them orthogonal (what "ff with orthogonality" has, there with the diagonal in the mean, where it is 0).
+summed over the hidden layers' weights; the read-out is free, and so are embeddings, whose rows are no units. cos = 1
+pulls all units of a layer into one direction, 0 holds them orthogonal (what "ff with orthogonality" has, there with the
+diagonal in the mean, where it is 0).
 
 Source: the control of the study "geometry of credit assignment", which forces backpropagation's units together "with a
 penalty term" and reports angles of 89.9° before and 89.7° after. Its form, weight, target and layers are not known.
@@ -19,7 +20,7 @@ from torch.nn.functional import normalize
 
 from creditlab.algorithms.base import Draw, Readings
 from creditlab.algorithms.bp import Backpropagation
-from creditlab.architectures.block import readout, weights
+from creditlab.architectures.block import embeddings, readout, weights
 from creditlab.keys import NonNegative, Range
 from creditlab.task import Task
 
@@ -38,7 +39,7 @@ class AlignedBackpropagation(Backpropagation):
         cosine: Annotated[float, Range(-1, 1)],
     ) -> None:
         super().__init__(network, task, draw, generator)
-        if len(weights(network)) < 2:
+        if not hidden(network):
             raise ValueError("the penalty is on hidden layers and the network has none; give it at least one")
         self.weight, self.cosine = weight, cosine
 
@@ -55,12 +56,16 @@ class AlignedBackpropagation(Backpropagation):
         """`loss` holds the penalty; `errors` are the cross-entropy's alone."""
         readings = super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
         with torch.autocast(x.device.type, enabled=False):
-            last = readout(network).weight
-            hidden = [w for w in weights(network).values() if w is not last]
-            pull = self.weight * torch.stack([misalignment(w, self.cosine) for w in hidden]).sum()
+            pull = self.weight * torch.stack([misalignment(w, self.cosine) for w in hidden(network)]).sum()
             pull.backward()  # adds to the gradients
         readings.loss = readings.loss + pull.detach()
         return readings
+
+
+def hidden(network: nn.Sequential) -> list[Tensor]:
+    """The weights whose rows are hidden units."""
+    free = {*embeddings(network), readout(network).weight}
+    return [w for w in weights(network).values() if w not in free]
 
 
 def misalignment(weight: Tensor, cosine: float) -> Tensor:
