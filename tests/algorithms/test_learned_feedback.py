@@ -68,6 +68,21 @@ def test_what_feedback_and_weights_differ_by_shrinks_as_a_power_of_lambda(plan, 
         torch.testing.assert_close(now, (1 - 0.5 * 0.04) ** 40 * before[layer], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("rule", ["kp", "pfa", "wm"])
+def test_scale_multiplies_the_feedback_at_the_start(plan, rule):
+    once, thrice = (feedback(parts(plan, f"algorithm={rule}", f"algorithm.scale={s}", SMALL_MLP)) for s in (1, 3))
+    for layer, b in once.items():
+        torch.testing.assert_close(thrice[layer], 3 * b)
+
+
+@pytest.mark.parametrize("rule", ["kp", "pfa"])
+def test_feedback_is_in_the_optimiser_group_of_its_weight(plan, rule):
+    p = parts(plan, f"algorithm={rule}", SMALL_MLP)
+    roles = {q: group["role"] for group in p.optimiser.param_groups for q in group["params"]}
+    assert roles[p.algorithm.get_parameter("fc2")] == roles[teaching(p.network)["fc2"]] == "hidden"
+    assert roles[p.algorithm.get_parameter("readout")] == roles[teaching(p.network)["readout"]] == "last"
+
+
 @pytest.mark.parametrize("optimiser", options("optimiser"))
 def test_without_decay_of_its_own_every_optimiser_changes_weights_and_feedback_alike(plan, optimiser):
     """Roles too: Muon and its kin map both or neither. `last` is where they differ most."""
