@@ -21,7 +21,7 @@ from creditlab.config import ConfigError, nearest
 from creditlab.lock import claim
 from creditlab.sweep.compose import Composer
 from creditlab.sweep.expect import Expectation
-from creditlab.sweep.plan import Planned, preflight, write_plan
+from creditlab.sweep.plan import Planned, preflight, swept, write_plan
 
 
 class SweepFailed(RuntimeError):
@@ -149,6 +149,6 @@ class SweepLauncher(Launcher):
     def prepare(self, sweep: Path, runs: Sequence[Planned], found: Survey) -> None:
         """Write what was planned, and clear what is to be done anew."""
         records.make_folder(sweep)
-        write_plan(sweep, runs, self.config.hydra.overrides.task)
+        write_plan(sweep, runs, swept(self.config.hydra))
         for run in found.again:
             records.forget(run.folder)

@@ -101,14 +101,21 @@ def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: in
         print(f"creditlab: instruments left out where network and rule show no such thing: {said}", file=sys.stderr)
 
 
-def write_plan(sweep: Path, runs: Sequence[Planned], overrides: Sequence[str]) -> None:
-    """Add `runs` to `sweep.json`: the command, the factors that `overrides` sweep and their levels, every run."""
+def swept(hydra: DictConfig) -> list[str]:
+    """The keys that the command line gives, and the experiment (`hydra.sweeper.params`, and the budget's)."""
+    told = [override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task]
+    sweeper = hydra.get("sweeper") or {}
+    budget = (sweeper.get("budgets") or {}).get(sweeper.get("budget")) or {}
+    return list(dict.fromkeys(str(key) for key in (*(sweeper.get("params") or {}), *budget, *told)))
+
+
+def write_plan(sweep: Path, runs: Sequence[Planned], keys: Sequence[str]) -> None:
+    """Add `runs` to `sweep.json`: the command, those of `keys` that vary as factors with their levels, every run."""
     with hold(sweep, wait=60):  # of another command for the same sweep, which is about to write its own
         before = _read_or_rebuild(sweep)
         flat = [records.flatten(run.config) | run.config["choices"] for run in runs]
         factors: dict[str, list] = dict(before["factors"])
-        for override in overrides:
-            key = override.partition("=")[0].lstrip("+~")
+        for key in keys:
             found = list(dict.fromkeys(_hashable(f.get(key)) for f in flat))
             if len(found) > 1 or key in factors:
                 factors[key] = list(dict.fromkeys([*map(_hashable, factors.get(key, [])), *found]))
