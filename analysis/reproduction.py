@@ -10,15 +10,17 @@ The claims are in `claims/<study>.yaml`, the sweeps in DIR/<experiment>-<budget>
     table      a cell of one of the tables of `python -m analysis`, with the interval beside it where there is one
 
 and the range in which it `holds`. *Reproduced*: the whole interval lies in the range. *Not reproduced*: none of it.
-*Not comparable*: a part of it does, or it rests on fewer than SEEDS seeds, or runs that the claim needs are missing,
-diverged or have not learned.
+*Not comparable*: a part of it does, or it rests on fewer than SEEDS seeds, or a run that the claim needs is missing,
+diverged or has not learned. A table's cell needs every run of the data set that it names.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +76,7 @@ def verdict(quantity: Quantity, holds: Mapping[str, float]) -> tuple[str, str]:
         return "not comparable", quantity.problem
     if quantity.seeds < SEEDS:
         return "not comparable", f"{quantity.seeds} seeds, fewer than {SEEDS}"
-    if math.isnan(quantity.low):
+    if math.isnan(quantity.low) or math.isnan(quantity.high):
         return "not comparable", "there is no interval"
     if within(holds, quantity.low) and within(holds, quantity.high):
         return "reproduced", ""
@@ -84,49 +86,98 @@ def verdict(quantity: Quantity, holds: Mapping[str, float]) -> tuple[str, str]:
 
 
 def measure(run: Run, metric: str, when: str | float) -> float:
-    """`metric` of a finished run: at its end, at the last look up to an epoch (`when` is a number), or `late`, its mean
-    over the second half of the looks.
+    """`metric` of a finished run: at its end, at the last look up to an epoch (`when` is a number; that at
+    initialisation is for 0 alone), or `late`, its mean over the second half of the looks.
     """
     if when == "end":
         return run.metrics.get(metric, math.nan)
     lines = [line for line in run.history() if metric in line["metrics"]]
     if not isinstance(when, str):
-        early = [line["metrics"][metric] for line in lines if line["epoch"] <= when]
-        return early[-1] if early else math.nan
+        early = [line for line in lines if line["epoch"] <= when and bool(line["epoch"]) == bool(when)]
+        return early[-1]["metrics"][metric] if early else math.nan
     seen = [line["metrics"][metric] for line in lines]
     late = seen[len(seen) // 2 :]
     return math.fsum(late) / len(late) if late else math.nan
 
 
-def fits(run: Run, where: Where) -> bool:
-    """Whether a run has the options and settings in `where`."""
+def settings(run: Run) -> dict[str, Any]:
+    """The options and settings of a run, by key."""
     from creditlab.records import flatten
 
     assert run.config is not None
-    flat = flatten(run.config) | run.config["choices"]
+    return flatten(run.config) | run.config["choices"]
+
+
+def fits(run: Run, where: Where) -> bool:
+    """Whether a run has the options and settings in `where`."""
+    flat = settings(run)
     return all(flat.get(key) == value for key, value in where.items())
 
 
-def by_seed(runs: Sequence[Run], where: Where, claim: Mapping[str, Any]) -> dict[int, float]:
-    """The mean of the claim's metric over the runs of a cell, by seed. Raises AnalysisError where the cell is empty, a
-    run of it diverged or none has learned.
+def told(where: Where) -> str:
+    return ", ".join(f"{key}={value}" for key, value in where.items()) or "any run"
+
+
+def needed(claim: Mapping[str, Any]) -> list[Where]:
+    """The cells whose runs a claim is about."""
+    from creditlab.config import GROUPS
+
+    if "contrast" in claim:
+        return [where for _, where in claim["contrast"]]
+    if "slope" in claim:
+        return [claim["slope"]["where"]]
+    return [{key: value for key, value in claim["table"]["row"].items() if key in GROUPS}]
+
+
+def unfinished(folder: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Of each run of a sweep that was planned or begun and is not finished, what is known of its settings. `runs` are
+    all that have a folder. Raises RecordError.
     """
+    from creditlab.records import read_plan
+
+    plan = read_plan(folder) or {"runs": []}
+    there = {run.name for run in runs}
+    begun = [settings(run) if run.config else {} for run in runs if not run.finished]
+    return begun + [entry.get("levels", {}) for entry in plan["runs"] if entry["name"] not in there]
+
+
+def lacking(claim: Mapping[str, Any], absent: Sequence[Mapping[str, Any]]) -> str:
+    """The problem of a claim that may need a run which is not finished."""
+    may_be = [
+        any(all(known.get(key, value) == value for key, value in where.items()) for where in needed(claim))
+        for known in absent
+    ]
+    return f"runs that it needs were planned and are not finished ({sum(may_be)} at most)" if any(may_be) else ""
+
+
+def runs_of(runs: Sequence[Run], where: Where) -> list[Run]:
+    """The runs of a cell. Raises AnalysisError where there is none, or one diverged."""
     cell = [run for run in runs if fits(run, where)]
-    told = ", ".join(f"{key}={value}" for key, value in where.items()) or "any run"
     if not cell:
-        raise AnalysisError(f"no finished run has {told}")
+        raise AnalysisError(f"no finished run has {told(where)}")
     if diverged := sum(run.status == "diverged" for run in cell):
-        raise AnalysisError(f"{diverged} of {len(cell)} runs of {told} diverged")
+        raise AnalysisError(f"{diverged} of {len(cell)} runs of {told(where)} diverged")
+    return cell
+
+
+def by_seed(runs: Sequence[Run], where: Where, claim: Mapping[str, Any]) -> dict[int, float]:
+    """The mean of the claim's metric over the runs of a cell, by seed. Raises AnalysisError where the cell is empty,
+    seeds have unequal numbers of runs in it, or a run of it diverged or has not learned.
+    """
+    cell = runs_of(runs, where)
     learned = claim.get("learned", 0.0)
-    if max(run.metrics["test/accuracy"] for run in cell) < learned:
-        raise AnalysisError(f"no run of {told} reached an accuracy of {learned:.0%}")
+    if below := sum(run.metrics["test/accuracy"] < learned for run in cell):
+        raise AnalysisError(f"{below} of {len(cell)} runs of {told(where)} did not reach an accuracy of {learned:.0%}")
     values: dict[int, list[float]] = {}
     for run in cell:
         assert run.config is not None
         values.setdefault(run.config["seed"], []).append(measure(run, claim["metric"], claim.get("when", "end")))
+    if len({len(found) for found in values.values()}) > 1:
+        counts = ", ".join(f"{seed}: {len(found)}" for seed, found in sorted(values.items()))
+        raise AnalysisError(f"seeds have unequal numbers of runs of {told(where)} ({counts}): of other settings too?")
     means = {seed: math.fsum(found) / len(found) for seed, found in values.items()}
     if not all(map(math.isfinite, means.values())):
-        raise AnalysisError(f"{claim['metric']} is not there for {told}")
+        raise AnalysisError(f"{claim['metric']} is not there for {told(where)}")
     return means
 
 
@@ -184,6 +235,15 @@ def from_table(folder: Path, spec: Mapping[str, Any], seeds: int) -> Quantity:
     return Quantity(value, low, high, seeds)
 
 
+def see_that_it_is_of(folder: Path, runs: Sequence[Run]) -> None:
+    """Raises AnalysisError where a sweep's report was made of other runs than the finished ones that are there."""
+    path = folder / "report" / "analysis.json"
+    said = json.loads(path.read_text()) if path.is_file() else {"runs": {}, "where": {}}
+    counts = Counter(run.status for run in runs)
+    if said["where"] or any(said["runs"].get(status, 0) != counts[status] for status in ("complete", "diverged")):
+        raise AnalysisError(f"{path.parent} was not made of the runs that are there: python -m analysis {folder}")
+
+
 def estimate(folder: Path, runs: Sequence[Run], claim: Mapping[str, Any]) -> Quantity:
     """What the sweep in `folder`, of which `runs` are the finished runs, says to a claim."""
     try:
@@ -191,34 +251,43 @@ def estimate(folder: Path, runs: Sequence[Run], claim: Mapping[str, Any]) -> Qua
             return contrast(runs, claim)
         if "slope" in claim:
             return slope(runs, claim)
-        return from_table(folder, claim["table"], len({run.config["seed"] for run in runs if run.config}))
+        (where,) = needed(claim)
+        seeds = {run.config["seed"] for run in runs_of(runs, where) if run.config}
+        see_that_it_is_of(folder, runs)
+        return from_table(folder, claim["table"], len(seeds))
     except AnalysisError as error:
         return Quantity(problem=str(error))
 
 
 def reproduction(study: str, parent: Path, budget: str) -> pd.DataFrame:
-    """A row a claim of `study`, from the sweeps in `parent`/<experiment>-<budget>. Raises AnalysisError."""
+    """A row a claim of `study`, from the sweeps in `parent`/<experiment>-<budget>. AnalysisError: there is no
+    such study. RecordError: a plan cannot be read.
+    """
     import pandas as pd
 
     from creditlab.records import read_sweep
 
-    rows, read = [], dict[Path, "list[Run]"]()
+    rows, read, absent = [], dict[Path, "list[Run]"](), dict[Path, list[dict[str, Any]]]()
     for claim in claims(study):
         folder = parent / f"{claim.get('sweep', claim['experiment'])}-{budget}"
         if folder not in read:
             try:
-                read[folder] = [run for run in read_sweep(folder) if run.finished and run.config]
+                there = read_sweep(folder)
             except RecordError:
-                read[folder] = []
+                there = []
+            read[folder] = [run for run in there if run.finished and run.config]
+            absent[folder] = unfinished(folder, there)
         runs = read[folder]
         found = estimate(folder, runs, claim) if runs else Quantity(problem=f"no finished run in {folder}")
+        if not found.problem:
+            found = replace(found, problem=lacking(claim, absent[folder]))
         if budget == "smoke" and not found.problem:
             found = replace(found, problem="a smoke run: it shows that all runs, not what comes out")
         judged, why = verdict(found, claim["holds"])
         bounds = ", ".join(f"{name} {bound:g}" for name, bound in claim["holds"].items())
         numbers = (found.value, found.low, found.high, found.seeds)
-        told = (claim["experiment"], claim["figure"], claim["claim"], claim["theirs"])
-        rows.append([study, *told, bounds, *numbers, judged, why])
+        theirs = (claim["experiment"], claim["figure"], claim["claim"], claim["theirs"])
+        rows.append([study, *theirs, bounds, *numbers, judged, why])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -234,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = chosen.folder / f"reproduction-{chosen.budget}"
         table.to_csv(path.with_suffix(".csv"), index=False)
         path.with_suffix(".md").write_text(markdown(table))
-    except AnalysisError as error:
+    except (AnalysisError, RecordError) as error:
         print(f"reproduction: {error}", file=sys.stderr)
         return 2
     except OSError as error:

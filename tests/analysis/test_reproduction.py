@@ -1,5 +1,7 @@
 """Claims held to sweeps: the estimates against scipy and numpy, the verdicts by their rule, the files of claims."""
 
+import math
+
 import numpy as np
 import pytest
 import yaml
@@ -38,7 +40,8 @@ def test_a_difference_is_the_paired_t_of_scipy(folder):
 
 def test_runs_of_a_cell_are_averaged_by_seed_and_seeds_that_a_cell_lacks_are_left_out(folder):
     folder.cross(accuracy, 4, algorithm=["bp", "fa"], optimiser=["sgd", "adamw"])
-    folder.add(**accuracy(seed=9, algorithm="bp"), seed=9, algorithm="bp")
+    for optimiser in ("sgd", "adamw"):
+        folder.add(**accuracy(seed=9, algorithm="bp"), seed=9, algorithm="bp", optimiser=optimiser)
     claim = {"metric": "test/accuracy", "contrast": [[1, {"algorithm": "bp"}], [-1, {"algorithm": "fa"}]]}
     found = estimate(folder.path, finished(folder), claim)
     assert found.seeds == 4
@@ -75,11 +78,16 @@ def test_a_slope_is_the_mean_of_the_seeds_least_squares(folder):
         (0.05, 0.2, 3, {"above": 0.04, "below": 0.14}, "not comparable"),
         (0.15, 0.2, 3, {"above": 0.04, "below": 0.14}, "not reproduced"),
         (0.01, 0.03, 3, {"above": 0.04, "below": 0.14}, "not reproduced"),
+        (0.0, 0.3, 5, {"above": 0}, "not comparable"),  # the ends of the range are no part of it
+        (-0.3, 0.0, 5, {"above": 0}, "not reproduced"),
+        (0.0, 0.0, 5, {"above": 0}, "not reproduced"),
+        (-0.1, 0.3, 5, {"above": 0.04, "below": 0.14}, "not comparable"),
     ],
 )
 def test_the_rule(low, high, seeds, holds, told):
     assert verdict(Quantity((low + high) / 2, low, high, seeds), holds)[0] == told
     assert verdict(Quantity(low, seeds=5), holds) == ("not comparable", "there is no interval")
+    assert verdict(Quantity(low, low, seeds=5), holds) == ("not comparable", "there is no interval")
     assert verdict(Quantity(problem="no run"), holds) == ("not comparable", "no run")
 
 
@@ -89,9 +97,10 @@ def test_what_bears_no_verdict_is_told(folder):
     cells = {
         "no finished run has algorithm=es": {"contrast": [[1, {"algorithm": "es"}]]},
         "1 of 1 runs of algorithm=fa diverged": {"contrast": [[1, {"algorithm": "fa"}]]},
-        "no run of algorithm=bp reached an accuracy of 90%": {"contrast": [[1, {"algorithm": "bp"}]], "learned": 0.9},
+        "3 of 3 runs of algorithm=bp did not reach an": {"contrast": [[1, {"algorithm": "bp"}]], "learned": 0.9},
         "architecture.depth does not vary": {"slope": {"over": "architecture.depth", "where": {"algorithm": "bp"}}},
-        "concordance.csv is not there: python -m analysis": {"table": {"table": "concordance", "row": {}}},
+        "1 of 4 runs of any run diverged": {"table": {"table": "concordance", "row": {"raters": "algorithm"}}},
+        "report was not made of the runs that are": {"table": {"table": "concordance", "row": {"algorithm": "bp"}}},
     }
     for problem, claim in cells.items():
         assert problem in estimate(folder.path, finished(folder), {"metric": "test/accuracy", **claim}).problem
@@ -99,14 +108,61 @@ def test_what_bears_no_verdict_is_told(folder):
     assert "stable_rank is not there" in estimate(folder.path, finished(folder), absent).problem
 
 
+def test_one_run_that_has_not_learned_leaves_no_verdict(folder):
+    for seed, reached in enumerate((0.9, 0.91, 0.2)):
+        folder.add({"test/accuracy": reached}, seed=seed)
+    claim = {"metric": "test/accuracy", "contrast": [[1, {"algorithm": "bp"}]], "learned": 0.8}
+    assert "1 of 3 runs of algorithm=bp did not reach" in estimate(folder.path, finished(folder), claim).problem
+
+
+def test_runs_of_an_earlier_setting_are_not_averaged_in(folder):
+    folder.cross(accuracy, 3, algorithm=["bp"])
+    folder.add({"test/accuracy": 0.1}, keys={"training.steps": 5}, seed=1)
+    claim = {"metric": "test/accuracy", "contrast": [[1, {"algorithm": "bp"}]]}
+    assert (
+        "unequal numbers of runs of algorithm=bp (0: 1, 1: 2, 2: 1)"
+        in estimate(folder.path, finished(folder), claim).problem
+    )
+
+
+def test_a_run_that_is_planned_or_begun_and_not_finished_leaves_no_verdict(folder, tmp_path, monkeypatch):
+    """Depths 1 and 2 are finished; of 3, one was begun and the others are only planned."""
+    study = [
+        {"experiment": "e", "figure": "1", "claim": algorithm, "theirs": "", "metric": "test/accuracy", "holds": {}}
+        | {"slope": {"over": "architecture.depth", "where": {"algorithm": algorithm}}}
+        for algorithm in ("bp", "fa")
+    ]
+    study += [{**study[0], "contrast": [[1, {"algorithm": "bp", "architecture.depth": 1}]]}]
+    del study[2]["slope"]
+    monkeypatch.setattr("analysis.reproduction.claims", lambda _: study)
+    folder.path = folder.path.rename(tmp_path / "e-full")
+    for algorithm in ("bp", "fa"):
+        for depth in (1, 2):
+            for seed in range(3):
+                keys = {"architecture.depth": depth}
+                folder.add({"test/accuracy": 0.1 * depth}, keys=keys, seed=seed, algorithm=algorithm)
+    assert reproduction("s", tmp_path, "full")["verdict"].tolist() == ["reproduced"] * 3
+    begun = folder.add({}, status="unfinished", keys={"architecture.depth": 3}, algorithm="bp")
+    planned = [{"name": begun.name}, *({"name": f"{seed}", "levels": {"architecture.depth": 3}} for seed in (1, 2))]
+    for entry in planned[1:]:
+        entry["levels"]["algorithm"] = "bp"
+    records.write_json(folder.path / "sweep.json", {"schema": records.SCHEMA, "factors": {}, "runs": planned})
+    table = reproduction("s", tmp_path, "full")
+    assert table["verdict"].tolist() == ["not comparable", "reproduced", "reproduced"]
+    assert table["why"][0] == "runs that it needs were planned and are not finished (3 at most)"
+
+
 def test_a_cell_of_a_table_is_read_with_its_interval(folder):
     folder.cross(accuracy, 3, algorithm=["bp"])
     (folder.path / "report").mkdir()
+    records.write_json(folder.path / "report" / "analysis.json", {"runs": {"complete": 3}, "where": {}})
     rows = ["metric,term,eta_sq,lo,hi", "weights/a,algorithm,.9,.8,.95", "weights/b,algorithm,.7,.6,.8"]
     (folder.path / "report" / "anova.csv").write_text("\n".join([*rows, "test/x,algorithm,.1,0,.2"]))
     row = {"metric": "weights/*", "term": "algorithm"}
     claim = {"table": {"table": "anova", "row": row, "column": "eta_sq", "low": "lo", "high": "hi"}}
     assert estimate(folder.path, finished(folder), claim) == Quantity(0.7, 0.6, 0.8, 3)
+    folder.add({"test/accuracy": 0.5}, seed=3)  # since
+    assert "was not made of the runs that are there" in estimate(folder.path, finished(folder), claim).problem
 
 
 def test_late_is_the_mean_over_the_second_half_of_the_looks(folder):
@@ -123,6 +179,7 @@ def test_at_an_epoch_is_the_last_look_up_to_it(folder):
     (path / "history.jsonl").write_text("".join(lines))
     run = records.Run(path, "complete")
     assert [measure(run, "m", when) for when in (0, 1, 1.2, 9)] == [0, 2, 2, 3]
+    assert math.isnan(measure(run, "m", 0.4))  # the look at initialisation is none of after training
 
 
 @pytest.mark.parametrize("study", STUDIES)
