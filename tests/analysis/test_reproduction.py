@@ -219,7 +219,12 @@ def test_a_study_that_is_not_there_is_told(capsys):
         claims("nowhere")
 
 
-EXPERIMENTS = [path for study in STUDIES for path in sorted((CONF / "experiment" / study).glob("*.yaml"))]
+FOLDERS = [CONF / "experiment" / study / own for study in STUDIES for own in ("", "surrogate", "learning_rates")]
+EXPERIMENTS = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path.stem != "shared"]
+
+
+def named(path):
+    return path.relative_to(CONF / "experiment").with_suffix("").as_posix()
 
 
 def sweeper(path):
@@ -238,7 +243,7 @@ def sweeper(path):
     return found
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=named)
 @pytest.mark.parametrize("budget", ["full", "small", "smoke"])
 def test_every_experiment_composes_at_every_budget(plan, path, budget):
     """Its first run, checked as the sweep checks all."""
@@ -248,9 +253,7 @@ def test_every_experiment_composes_at_every_budget(plan, path, budget):
     for key, value in params.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text = text if text.startswith("[") else text.split(",")[0]
-        text = (
-            "0" if text.startswith("range(") else text.replace("[", "[").split("],")[0] + ("]" if "],[" in text else "")
-        )
+        text = "0" if text.startswith("range(") else text.split("],")[0] + ("]" if "],[" in text else "")
         if value is not None:
             words.append(f"{key}={text}")
-    plan(f"+experiment={path.parent.name}/{path.stem}", *words)
+    plan(f"+experiment={named(path)}", *words)
