@@ -8,7 +8,8 @@ imported only when there is something to compute.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 class AnalysisError(ValueError):
     """The data cannot bear what was asked; the message is meant for the user."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """ " Did you mean …?" or nothing."""
+    near = get_close_matches(name, list(names), 1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def load(*folders: str | Path, where: Mapping[str, Sequence[str]] | None = None) -> Sweep:

@@ -1,8 +1,8 @@
 """`python -m analysis DIR [DIR …]`: tables from the runs of sweeps, printed and written to DIR/report.
 
-Writes a file for each table and analysis.json (models, families, what was left out and why). Exit status: 0; 2 with one
-line on stderr where the folder or its runs cannot bear an analysis; 3 where the tables are written and no effect could
-be tested.
+Writes a file for each table and analysis.json (models, families, what was left out and why), in the place of what an
+earlier analysis wrote there. Exit status: 0; 2 with one line on stderr where the folder or its runs cannot bear an
+analysis; 3 where the tables are written and no effect could be tested.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from analysis import AnalysisError
+from analysis import AnalysisError, nearest
 from creditlab.records import RecordError
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ DESCRIBING = (
     *("what_how", "levels", "similarity", "similarity_pairs", "rdms", "fingerprint", "fingerprint_confusion"),
 )  # tables of `analysis.publish.further`
 FOR_READING = ("anova", "shares", "posthoc", "concordance")  # what LaTeX and Markdown are written of
+
+
+def _order(text: str) -> int:
+    if not text.isdigit() or text == "0":
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number at least 1")
+    return int(text)
 
 
 def _where(text: str) -> tuple[str, list[str]]:
@@ -70,7 +76,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="II",
         help="sums of squares of an unbalanced design (default: II, each effect given those that do not contain it)",
     )
-    add("--order", type=int, default=2, metavar="N", help="factors in the largest interaction (default: 2)")
+    add("--order", type=_order, default=2, metavar="N", help="factors in the largest interaction (default: 2)")
     add("--strict", action="store_true", help="an empty cell is an error (default: a smaller model, and it is said)")
     return parser.parse_args(arguments)
 
@@ -84,15 +90,20 @@ def analyse(options: argparse.Namespace) -> bool:
     from analysis.collect import collect
     from analysis.export import FORMATS as SUFFIXES
     from analysis.export import as_bytes
+    from analysis.folder import NOTES, digest, supersede
     from analysis.tables import NAMES, tables
     from creditlab.records import write_json, write_whole
 
     names = (*NAMES, *DESCRIBING, "report")
     only = options.only or names
     if unknown := [name for name in only if name not in names]:
-        raise AnalysisError(f"there is no table {unknown[0]!r}. There are: {', '.join(names)}.")
+        hint = nearest(unknown[0], names)
+        raise AnalysisError(f"there is no table {unknown[0]!r}.{hint} There are: {', '.join(names)}.")
     sweep = collect(*options.folders, where=dict(options.where))
     outcomes = [name for name in sweep.outcomes if any(fnmatchcase(name, glob) for glob in options.metrics)]
+    if sweep.outcomes and (idle := [g for g in options.metrics if not any(fnmatchcase(n, g) for n in sweep.outcomes)]):
+        hint = nearest(idle[0], sweep.outcomes)
+        raise AnalysisError(f"no metric matches {idle[0]}.{hint} There are: {', '.join(sweep.outcomes)}.")
     console = Console(width=shutil.get_terminal_size((120, 24)).columns, highlight=False)
     out = options.out or options.folders[0] / "report"
     try:
@@ -107,8 +118,18 @@ def analyse(options: argparse.Namespace) -> bool:
                 written.append(out / f"{name}.{SUFFIXES[form]}")
                 write_whole(written[-1], lambda file, form=form: file.write(as_bytes(table, form)))  # type: ignore[misc]
 
-    if problem := _problem(sweep, outcomes, options.metrics):
+    def close(said: dict[str, Any]) -> list[str]:
+        """Write what the files are of, and what is to be `said` of them; those of an earlier analysis that went."""
+        files, gone = supersede(out, written, of, page="report" in only)
+        written.append(out / NOTES)
+        write_json(written[-1], {"of": of, "files": files, **said})
+        return gone
+
+    chosen = {key: value for key, value in vars(options).items() if key not in ("only", "format", "out")}
+    of = digest(sweep, chosen)
+    if problem := _problem(sweep, outcomes):
         write("runs", sweep.runs)
+        close({})
         report.print_runs(console, sweep)
         raise AnalysisError(problem)
     made = tables(sweep, outcomes, only, options.type, options.strict, options.order)
@@ -137,8 +158,7 @@ def analyse(options: argparse.Namespace) -> bool:
         "nested": sweep.nested,
         **made.notes,
     }
-    written.append(out / "analysis.json")
-    write_json(written[-1], said)
+    gone = close(said)
 
     report.print_runs(console, sweep)
     if made.anova:
@@ -146,19 +166,17 @@ def analyse(options: argparse.Namespace) -> bool:
     report.print_checks(console, made.frames)
     if made.concordance:
         report.print_concordance(console, made.concordance)
-    report.print_files(console, written)
+    report.print_files(console, written, gone)
     return made.anova is None or not made.anova.table.empty
 
 
-def _problem(sweep: Sweep, outcomes: Sequence[str], metrics: Sequence[str]) -> str:
+def _problem(sweep: Sweep, outcomes: Sequence[str]) -> str:
     """Why there is nothing to analyse; empty if there is something."""
     if sweep.usable.empty:
         return f"none of the {len(sweep.records)} runs is finished: nothing to analyse."
     if not sweep.factors:
         return "nothing varies but the seed, if that: no effect to test. Sweep a setting, e.g. algorithm=bp,fa."
-    if not outcomes:
-        return f"no metric matches {' '.join(metrics)}. There are: {', '.join(sweep.outcomes) or 'none'}."
-    return ""
+    return "" if outcomes else "the runs recorded no metric: nothing to analyse."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

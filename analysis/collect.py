@@ -20,7 +20,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import AnalysisError
+from analysis import AnalysisError, nearest
 from analysis.cache import read_runs
 from creditlab import records
 
@@ -199,22 +198,18 @@ def _chosen(settings: Sequence[dict[str, Any]], where: Mapping[str, Sequence[str
     for key, wanted in where.items():
         keys = sorted({k for s in settings for k in s})
         if key not in keys:
-            raise AnalysisError(f"no run has a key {key!r}.{_nearest(key, keys)}")
+            raise AnalysisError(f"no run has a key {key!r}.{nearest(key, keys)}")
         words = ["absent" if s.get(key) is None else str(s[key]) for s in settings]
         for level in wanted:
             if level not in words:
                 there = sorted(set(words), key=natural)
-                raise AnalysisError(f"no run has {key}={level}. There are: {', '.join(there[:20])}.")
+                told = ", ".join(there[:20])
+                raise AnalysisError(f"no run has {key}={level}. There are: {told}.{nearest(level, there)}")
         chosen = [old and word in wanted for old, word in zip(chosen, words, strict=True)]
     if not any(chosen):
         asked = " ".join(f"{key}={','.join(levels)}" for key, levels in where.items())
         raise AnalysisError(f"no run has all of {asked}.")
     return chosen
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    near = get_close_matches(name, names, 1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 @records.without_garbage_collection()

@@ -253,8 +253,8 @@ def print_concordance(console: Console, concordance: Concordance) -> None:
     _say(console, *concordance.notes)
 
 
-def print_files(console: Console, files: Iterable[Path]) -> None:
-    """What was written, a line a folder and a kind of file; the report by its name."""
+def print_files(console: Console, files: Iterable[Path], gone: Sequence[str] = ()) -> None:
+    """What was written, a line a folder and a kind of file; the report by its name. And what is `gone`."""
     _heading(console, "Written")
     alike: dict[tuple[Path, str], list[str]] = {}
     for path in files:
@@ -262,3 +262,5 @@ def print_files(console: Console, files: Iterable[Path]) -> None:
     for (folder, suffix), names in alike.items():
         told = f"{folder / names[0]}{suffix}" if len(names) == 1 else f"{folder}/*{suffix}: {', '.join(names)}"
         console.print(plain(told), soft_wrap=True)
+    if gone:
+        _say(console, f"Taken away, files of an earlier analysis: {some(gone)}")

@@ -96,6 +96,10 @@ def test_metrics_and_type_can_be_chosen(sweep, capsys):
     assert "type III" in capsys.readouterr().out.replace("\n", " ")
     assert main([str(sweep.path), "--metrics", "tset/*"]) == 2
     assert "no metric matches tset/*. There are: test/accuracy" in capsys.readouterr().err
+    mixed = message(
+        capsys, sweep.path, "--metrics", "test/*", "test/acuracy"
+    )  # what matches does not hide what does not
+    assert "no metric matches test/acuracy. Did you mean 'test/accuracy'?" in mixed
 
 
 def test_runs_and_tables_can_be_chosen(sweep, tmp_path, capsys):
@@ -105,7 +109,9 @@ def test_runs_and_tables_can_be_chosen(sweep, tmp_path, capsys):
     assert sorted(p.name for p in out.iterdir()) == ["analysis.json", "anova.csv"]
     assert set(pd.read_csv(out / "anova.csv")["n"]) == {8}
     assert "Factors: algorithm (bp, es) × optimiser (muon, sgd); 2 seeds" in capsys.readouterr().out
-    assert "no table 'anovas'. There are: runs, anova" in message(capsys, sweep.path, "--only", "anovas")
+    assert "no table 'anovas'. Did you mean 'anova'? There are: runs, anova" in message(
+        capsys, sweep.path, "--only", "anovas"
+    )
     assert "Did you mean 'optimiser'?" in message(capsys, sweep.path, "--where", "optimizer=sgd")
     with pytest.raises(SystemExit):
         main([str(sweep.path), "--where", "sgd"])
@@ -212,6 +218,49 @@ def test_names_with_markup_are_printed_as_they_are(folder, capsys):
     assert any(line.startswith("weights/[red]a[/red]/[/]  ") for line in out.splitlines())
 
 
+def names(report: Path) -> set[str]:
+    return {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()}
+
+
+def test_a_report_holds_what_its_page_shows_and_what_others_put_there(sweep, capsys):
+    report = sweep.path / "report"
+    assert main([str(sweep.path), "--format", "csv", "latex"]) == 0
+    (report / "figures" / "mine.svg").write_text("<svg/>")
+    (report / "anova.tex").write_text("as edited")
+    before = names(report)
+    assert main([str(sweep.path), "--where", "optimiser=sgd"]) == 0
+    gone = before - names(report)
+    assert "figures/concordance.svg" in before & names(report)
+    assert {"posthoc.tex", "figures/fingerprint_optimiser.svg", "figures/fingerprint_optimiser.png"} <= gone
+    assert not {"figures/mine.svg", "anova.tex"} & gone
+    assert "Taken away, files of an earlier analysis: " in capsys.readouterr().out
+    fresh = sweep.path / "fresh"
+    assert main([str(sweep.path), "--where", "optimiser=sgd", "--out", str(fresh)]) == 0
+    assert names(report) - names(fresh) == {"figures/mine.svg", "anova.tex"}
+
+
+def test_a_table_more_of_the_same_runs_leaves_the_page_and_one_of_others_does_not(sweep):
+    report = sweep.path / "report"
+    assert main([str(sweep.path)]) == 0
+    before = names(report)
+    assert main([str(sweep.path), "--only", "anova", "--format", "latex"]) == 0
+    assert names(report) == before | {"anova.tex"}
+    next(sweep.path.glob("es-muon*s2*/summary.json")).unlink()  # and now it is another sweep
+    assert main([str(sweep.path), "--only", "anova"]) == 0
+    assert names(report) == {"analysis.json", "anova.csv"}
+    assert not (report / "figures").exists()
+
+
+@pytest.mark.parametrize("notes", ["", "[]", '{"files": 3}', '{"files": {"../runs.csv": "x", "gone.csv": "y"}}'])
+def test_notes_that_are_no_list_of_files_take_nothing_away(sweep, notes):
+    report = sweep.path / "report"
+    report.mkdir()
+    (report / "analysis.json").write_text(notes)
+    (sweep.path / "runs.csv").touch()
+    assert main([str(sweep.path), "--only", "anova"]) == 0
+    assert (sweep.path / "runs.csv").exists()
+
+
 def test_tables_are_written_though_nobody_reads_the_output(sweep):
     command = f"{sys.executable} -m analysis {sweep.path} | true"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -230,6 +279,14 @@ def message(capsys, *arguments: object) -> str:
     assert err.startswith("analysis: ")
     assert err.count("\n") == 1
     return err
+
+
+@pytest.mark.parametrize("order", ["0", "-1", "two"])
+def test_an_interaction_of_no_factor(sweep, capsys, order):
+    with pytest.raises(SystemExit) as ended:
+        main([str(sweep.path), "--order", order])
+    assert ended.value.code == 2
+    assert f"'{order}' is no whole number at least 1" in capsys.readouterr().err
 
 
 def test_missing_folder(tmp_path, capsys):
