@@ -23,7 +23,7 @@ def plan(tmp_path):
 
     def make(*overrides: str, folder: Path = tmp_path / "sweep") -> Planned:
         if not OmegaConf.has_resolver("sweep_name"):
-            OmegaConf.register_new_resolver("sweep_name", lambda name, task: sweep_name(name, list(task)))
+            OmegaConf.register_new_resolver("sweep_name", sweep_name)
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return planned(compose("config", list(overrides), return_hydra_config=True), folder)
 

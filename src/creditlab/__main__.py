@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -42,6 +43,7 @@ def _single(config: DictConfig) -> float | None:
     assert isinstance(composed, DictConfig)
     folder = Path(HydraConfig.get().run.dir)
     try:
+        _refuse_sweep(composed)
         run = planned(composed, folder)
         found = records.find_run(run.folder, run.config)
         again = found.finished and wanted(found, run.config["retry"])
@@ -72,6 +74,16 @@ def _single(config: DictConfig) -> float | None:
         with contextlib.suppress(OSError):  # it holds runs; if not, Hydra has just made it
             folder.rmdir()
         _refuse(str(error))
+
+
+def _refuse_sweep(composed: DictConfig) -> None:
+    """Raise ConfigError where a single run would pass over what is said of a sweep."""
+    for override in composed.hydra.overrides.hydra:
+        if re.match(r"[+~]*hydra[./](sweeper|launcher)\b", override):
+            raise ConfigError(f"{override}: is of a sweep, and this is a single run. For a sweep give -m first.")
+    if composed.hydra.sweeper.get("params"):
+        name = composed.hydra.runtime.choices.get("experiment")
+        raise ConfigError(f"+experiment={name} is a sweep, and this is a single run: creditlab -m +experiment={name}")
 
 
 def _report(step: int, steps: int, found: Mapping[str, float]) -> None:
@@ -120,7 +132,7 @@ def main() -> None:
     """Entry point of the `creditlab` command."""
     sys.path.insert(0, os.getcwd())  # a user's own rules and metrics
     if not OmegaConf.has_resolver("sweep_name"):
-        OmegaConf.register_new_resolver("sweep_name", lambda name, task: sweep_name(name, list(task)))
+        OmegaConf.register_new_resolver("sweep_name", sweep_name)
     hydra._internal.hydra.ConfigLoaderImpl = Loader  # type: ignore[misc]
     whole = "HYDRA_FULL_ERROR" in os.environ  # the user wants tracebacks
     os.environ["HYDRA_FULL_ERROR"] = "1"  # have Hydra raise, so that we can say what is allowed

@@ -97,3 +97,11 @@ def test_on_the_command_line_and_in_yaml(creditlab, tmp_path):
     assert rates.keys() == {"bp-adamw", "fa-adamw", "fa-muon", "bp-sgd"}
     assert rates["fa-muon"] == 0.5
     assert rates["fa-adamw"] == 0.001
+    answer = creditlab("--config-dir=my_conf", "-m", "+experiment=mine", "sweep=t", "optimiser.lr=0.2")
+    assert answer.code == 0, answer.err  # the command line goes before the file's pairs
+    assert {run.config["optimiser"]["lr"] for run in records.read_sweep(tmp_path / "multirun" / "t")} == {0.2}
+    pairs = "hydra.sweeper.pairs=[{when:{algorithm:fa},set:{optimiser.lr:0.3}}]"  # and these are of the command line
+    answer = creditlab("--config-dir=my_conf", "-m", "+experiment=mine", "sweep=u", "optimiser.lr=0.2", pairs)
+    assert answer.code == 0, answer.err
+    found = records.read_sweep(tmp_path / "multirun" / "u")
+    assert {(run.name[:2], run.config["optimiser"]["lr"]) for run in found} == {("bp", 0.2), ("fa", 0.3)}

@@ -21,7 +21,7 @@ from tests.common import options
 @pytest.fixture(scope="module")
 def composer():
     if not OmegaConf.has_resolver("sweep_name"):
-        OmegaConf.register_new_resolver("sweep_name", lambda name, task: sweep_name(name, list(task)))
+        OmegaConf.register_new_resolver("sweep_name", sweep_name)
     hydra = Hydra.create_main_hydra2(task_name="creditlab", config_search_path=create_config_search_path(str(CONF)))
     config = hydra.compose_config("config", ["metrics=none,light"], RunMode.MULTIRUN)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=None)

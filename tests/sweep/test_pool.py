@@ -134,6 +134,8 @@ def test_a_sweeps_folder_is_named_after_what_is_swept_and_set():
     assert name == sweep_name(
         None, ["+training.steps=2", "++threads=2", "+seed=1,2", "++dataset.root=x", "algorithm=bp,fa"]
     )
+    assert sweep_name(None, ["seed=0,1"], ["hydra/launcher=slurm", "hydra.sweeper.budget=smoke"]) == "seed_budget=smoke"
+    assert sweep_name(None, ["seed=0,1"], ["hydra.sweeper.budget=full"]) == "seed"
     assert sweep_name("mine", ["seed=0,1"]) == "mine"
     assert sweep_name(None, []) == "single"
     assert (

@@ -6,14 +6,15 @@
     include:  [{algorithm: ff, optimiser: sgd, seed: 0}]
 
 These are keys of `hydra/sweeper=grid`. A run is told by its overrides, as the command line and `params` give them: a
-default that is not among them matches nothing, and naming it is refused. Runs that come out the same count once.
+default that is not among them matches nothing, and naming it is refused. What the command line gives goes before the
+pairs of a file. Runs that come out the same count once.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from creditlab.config import ConfigError, nearest
@@ -43,8 +44,9 @@ def runs(
     exclude: Sequence[Mapping],
     include: Sequence[Mapping],
     value: Callable[[str], Any],
+    kept: Container[str] = (),
 ) -> Iterator[list[str]]:
-    """The overrides of each run. `value` reads the text of one."""
+    """The overrides of each run. `value` reads the text of one; keys that are `kept` no pair sets."""
     for pair in pairs:
         if pair.keys() != {"when", "set"} or not all(isinstance(part, Mapping) for part in pair.values()):
             raise ConfigError(f"hydra.sweeper.pairs: {pair} must have the keys when and set, each a mapping.")
@@ -61,7 +63,7 @@ def runs(
         if not any(matches(point, combination) for combination in exclude):
             for pair in pairs:
                 if matches(point, pair["when"]):
-                    point = point | {key: _text(wanted) for key, wanted in pair["set"].items()}
+                    point = point | {key: _text(wanted) for key, wanted in pair["set"].items() if key not in kept}
             yield [f"{key}={text}" for key, text in point.items()]
 
 

@@ -50,7 +50,11 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         assert self.launcher is not None
         assert self.hydra_context is not None
+        assert self.config is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        given = {o.get_key_element().lstrip("+"): o for o in parser.parse_overrides(arguments) if not o.is_delete()}
+        if "experiment" in given and given["experiment"].is_sweep_override():
+            self._refuse_sweeps(_texts(given["experiment"]))
         if self.budget not in self.budgets:
             known = f"{', '.join(self.budgets)}{nearest(self.budget, self.budgets)}"
             raise ConfigError(f"hydra.sweeper.budget={self.budget}: there is no such budget here. There are {known}")
@@ -63,7 +67,9 @@ class GridSweeper(BasicSweeper):
         levels = {key: _texts(override) for key, override in valued.items()}
         axes = beyond.zipped(levels, self.zip)
         value = cache(lambda text: parser.parse_override(text).value())
-        runs = beyond.runs(levels, axes, self.pairs, self.exclude, self.include, value)
+        beside = any(o.startswith("hydra.sweeper.pairs=") for o in self.config.hydra.overrides.hydra)
+        kept = () if beside else given  # the command line goes before a file
+        runs = beyond.runs(levels, axes, self.pairs, self.exclude, self.include, value, kept)
         batch = [[*run, *deleted] for run in runs]
         if not batch:
             raise ConfigError("hydra.sweeper.exclude leaves no run.")
@@ -72,6 +78,15 @@ class GridSweeper(BasicSweeper):
         except ConfigCompositionException as error:
             self._blame(batch, [key for key, texts in levels.items() if len(texts) > 1], error)
             raise
+
+    def _refuse_sweeps(self, experiments: Sequence[str]) -> None:
+        """Raise ConfigError for one of several experiments that holds a sweep, which would not be done."""
+        assert self.hydra_context is not None
+        assert self.config is not None
+        for name in experiments:
+            composed = self.hydra_context.config_loader.load_sweep_config(self.config, [f"+experiment={name}"])
+            if composed.hydra.sweeper != self.config.hydra.sweeper:
+                raise ConfigError(f"+experiment={name} is a sweep of its own, so give it alone: -m +experiment={name}")
 
     def _confirm(self, levels: dict[str, int]) -> None:
         """Raise ConfigError where more runs are asked for than anyone means by mistake."""

@@ -142,14 +142,16 @@ def _hashable(value: Any) -> Any:
     return str(value) if isinstance(value, list | dict) else value
 
 
-def sweep_name(name: str | None, overrides: Sequence[str]) -> str:
-    """The name of a sweep's folder: `name`, or one that only depends on which keys are swept and how others are set.
+def sweep_name(name: str | None, overrides: Sequence[str], of_hydra: Sequence[str] = ()) -> str:
+    """The name of a sweep's folder: `name`, or one that only depends on which keys are swept and how others are set,
+    the budget among them.
 
     So the same command finds its folder again, and so does one with more levels or seeds.
     """
     if name is not None:
         return name
-    parsed = [override.partition("=")[::2] for override in overrides]
+    budgets = [o.removeprefix("hydra.sweeper.") for o in of_hydra if o.startswith("hydra.sweeper.budget=")]
+    parsed = [o.partition("=")[::2] for o in (*overrides, *budgets) if o != "budget=full"]
     swept = sorted({key.lstrip("+") for key, value in parsed if is_sweep(value)})
     told = [(key.lstrip("+"), value) for key, value in parsed if records.identifies(key.lstrip("+"))]
     fixed = sorted(f"{key}={value}" for key, value in told if not is_sweep(value))
