@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from analysis import AnalysisError
+from analysis import AnalysisError, nearest
 from creditlab.records import RecordError
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ def claims(study: str) -> list[dict[str, Any]]:
     """Raises AnalysisError where there is no such study."""
     path = CLAIMS / f"{study}.yaml"
     if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in CLAIMS.glob("*.yaml")))
-        raise AnalysisError(f"there are no claims of a study {study!r}. There are: {there}.")
+        known = sorted(p.stem for p in CLAIMS.glob("*.yaml"))
+        there = ", ".join(known)
+        raise AnalysisError(f"there are no claims of a study {study!r}. There are: {there}.{nearest(study, known)}")
     return yaml.safe_load(path.read_text())
 
 
@@ -260,15 +261,21 @@ def estimate(folder: Path, runs: Sequence[Run], claim: Mapping[str, Any]) -> Qua
 
 
 def reproduction(study: str, parent: Path, budget: str) -> pd.DataFrame:
-    """A row a claim of `study`, from the sweeps in `parent`/<experiment>-<budget>. AnalysisError: there is no
-    such study. RecordError: a plan cannot be read.
+    """A row a claim of `study`, from the sweeps in `parent`/<experiment>-<budget>. Raises AnalysisError where there
+    is none, or no such study; RecordError where a plan cannot be read.
     """
     import pandas as pd
 
     from creditlab.records import read_sweep
 
+    every = claims(study)
+    names = {claim.get("sweep", claim["experiment"]) for claim in every}
+    sweeps = sorted(path.name for path in parent.glob("*-*") if path.is_dir() and path.name.rpartition("-")[0] in names)
+    if not any(name.endswith(f"-{budget}") for name in sweeps):
+        others = f"There are: {', '.join(sweeps)}." if sweeps else f"Give the folder of the study: multirun/{study}."
+        raise AnalysisError(f"{parent} holds no sweep <experiment>-{budget} of {study}. {others}")
     rows, read, absent = [], dict[Path, "list[Run]"](), dict[Path, list[dict[str, Any]]]()
-    for claim in claims(study):
+    for claim in every:
         folder = parent / f"{claim.get('sweep', claim['experiment'])}-{budget}"
         if folder not in read:
             try:
@@ -299,7 +306,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         table = reproduction(chosen.study, chosen.folder, chosen.budget)
-        chosen.folder.mkdir(parents=True, exist_ok=True)
         path = chosen.folder / f"reproduction-{chosen.budget}"
         table.to_csv(path.with_suffix(".csv"), index=False)
         path.with_suffix(".md").write_text(markdown(table))

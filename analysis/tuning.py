@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis import AnalysisError, load
-from creditlab.records import RecordError
+from analysis import AnalysisError, load, nearest
+from creditlab.records import FINISHED, RecordError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,26 +30,33 @@ COLUMNS = ["best", "score", "tried", "at_the_end", "runner_up"]
 def tuning(sweep: Sweep, key: str = "optimiser.lr", score: str = "validation/accuracy") -> pd.DataFrame:
     """A row an arm (a combination of all other factors): the value of `key` with the highest `score`, that score, how
     many values were tried, whether the best is the smallest or greatest of them, and the score of the next best. A
-    value has no score where one of its runs has none (it diverged, or is not finished), for the mean over the others
-    would flatter it; an arm without any has no best (NaN). Raises AnalysisError where arms cannot be
-    compared: the key does not vary, the score is not there, or arms had unequal tries.
+    value of which a run diverged has no score, for the mean over the others would flatter it; an arm without any has no
+    best (NaN). Raises AnalysisError where arms cannot be compared: the key does not vary, the score is not there, runs
+    are not finished, or arms had unequal tries.
     """
     import pandas as pd
 
     varied = [*sweep.factors, *sweep.aliased, *sweep.nested]
     if key not in varied:
-        raise AnalysisError(f"{key} does not vary in {sweep.folder}. What varies: {', '.join(varied) or 'nothing'}.")
+        told = ", ".join(varied) or "nothing"
+        raise AnalysisError(f"{key} does not vary in {sweep.folder}. What varies: {told}.{nearest(key, varied)}")
     if score not in sweep.runs:
-        raise AnalysisError(f"no run has {score}: hold out a part of the training samples with dataset.validation=0.1")
+        part, hint = " Hold out a part of the training samples: dataset.validation=0.1", nearest(score, sweep.outcomes)
+        raise AnalysisError(f"no run has {score}.{part if score.startswith('validation/') else hint}")
+    if undone := sum(n for status, n in sweep.counts.items() if status not in FINISHED) + len(sweep.missing):
+        raise AnalysisError(
+            f"{undone} runs are not finished, so arms had unequal tries: creditlab-status {sweep.folder}"
+        )
     arms = [factor for factor in varied if factor != key]
     runs = sweep.runs[~sweep.runs["run"].isin(sweep.repeats)]
     scored = runs.assign(**{score: runs[score].where(runs["status"] == "complete")})
     rows = []
     for arm, of_arm in scored.groupby(arms, dropna=False, sort=True) if arms else [((), scored)]:
-        means = of_arm.groupby(key)[score].agg(lambda found: found.mean(skipna=False)).sort_index()
+        means = of_arm.groupby(key)[score].agg(lambda found: found.mean(skipna=False))
+        ordered = pd.api.types.is_numeric_dtype(means.index)  # names have no ends
         best = means.idxmax() if means.notna().any() else math.nan
         ranked = means.dropna().sort_values(ascending=False)
-        edge = best in (means.index[0], means.index[-1])
+        edge = ordered and best in (means.index.min(), means.index.max())
         tried, second = len(means), ranked.iloc[1] if len(ranked) > 1 else math.nan
         rows.append([*arm, best, means.max(), tried, edge, second])
     table = pd.DataFrame(rows, columns=[*arms, *COLUMNS])
@@ -62,8 +69,10 @@ def tuning(sweep: Sweep, key: str = "optimiser.lr", score: str = "validation/acc
 def pairs(table: pd.DataFrame, key: str) -> str:
     """The rows of a table of `tuning` as lines of `hydra.sweeper.pairs`."""
     arms = [str(column) for column in table if column not in COLUMNS]
-    found = [row for row in table.to_dict("records") if not math.isnan(row["best"])]
-    return "\n".join(f"- {{when: {{{_arm(row, arms)}}}, set: {{{key}: {row['best']:g}}}}}" for row in found)
+    found = [row for row in table.to_dict("records") if row["best"] == row["best"]]
+    best = [f"{row['best']:g}" if isinstance(row["best"], int | float) else row["best"] for row in found]
+    lines = zip((_arm(row, arms) for row in found), best, strict=True)
+    return "\n".join(f"- {{when: {{{arm}}}, set: {{{key}: {value}}}}}" for arm, value in lines)
 
 
 def _arm(row: dict, arms: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ For each file of conf/experiment/<study>/ it gives the command
 (files that only look at another one's runs share them; one that needs a run to be there has it done first), then
 `python -m analysis` for the sweep and, at last, `python -m analysis.reproduction`. Budgets: full (the study's size,
 where it is known), small (some hours on two cores) and smoke (minutes, on what a clone has, digits and the licence's
-text: it shows that all runs, and of the analysis only what claims need). Given again it goes on where it was.
+text: it shows that all runs, and of the analysis only what claims need). Given again it goes on where it
+was. Exit status: 1 where something failed, 2 where something was refused (its data are not there).
 """
 
 from __future__ import annotations
@@ -65,23 +66,29 @@ def main() -> int:
     if unknown := sorted(set(chosen.only or ()) - {path.stem for path in paths}):
         parser.error(f"{chosen.study} has no experiment {unknown[0]!r}. It has {', '.join(p.stem for p in paths)}.")
     asked = [path for path in paths if not chosen.only or path.stem in chosen.only]
-    failed = []
+    failed, refused = [], []
     named = [name for path in asked for name in (*before(path, chosen.study), sweep_of(path))]
+    smoke = chosen.budget == "smoke"
     for name in dict.fromkeys(named):
         sweep = f"{chosen.study}/{name}-{chosen.budget}"
         keys = [f"+experiment={chosen.study}/{name}", f"hydra.sweeper.budget={chosen.budget}", f"sweep={sweep}"]
-        smoke = chosen.budget == "smoke"
         if smoke and "dataset: text" in (EXPERIMENTS / chosen.study / f"{name}.yaml").read_text():
             keys += [f"dataset.root={ROOT}", "dataset.path=LICENSE", "dataset.level=byte"]
         keys += [f"dataset.root={chosen.root}"] if chosen.root and not smoke else []
         analysis = ["analysis", f"multirun/{sweep}", *(["--only", *tables_of(chosen.study, name)] if smoke else [])]
         of_claims = name in {path.stem for path in paths}
-        if give("creditlab", "-m", *keys) or (of_claims and give(*analysis) not in (0, 3)):
+        status = give("creditlab", "-m", *keys)
+        if status == 2:  # before anything started
+            refused.append(name)
+        elif status or (of_claims and give(*analysis) not in (0, 3)):
             failed.append(name)
-    give("analysis.reproduction", chosen.study, f"multirun/{chosen.study}", "--budget", chosen.budget)
+    if len(refused) < len(set(named)):
+        give("analysis.reproduction", chosen.study, f"multirun/{chosen.study}", "--budget", chosen.budget)
+    if refused:
+        print(f"refused, for the reason above: {', '.join(refused)}; data are found by --root FOLDER", file=sys.stderr)
     if failed:
         print(f"did not succeed: {', '.join(failed)}; given again, this goes on where it was", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed else 2 if refused else 0
 
 
 if __name__ == "__main__":

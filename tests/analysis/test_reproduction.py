@@ -204,12 +204,24 @@ def test_every_experiment_has_a_claim(study):
 
 
 def test_without_runs_every_claim_says_so_and_the_tables_are_written(tmp_path, capsys):
+    (tmp_path / f"{claims(STUDIES[0])[0]['experiment']}-small").mkdir()
     assert main([STUDIES[0], str(tmp_path), "--budget", "small"]) == 0
     table = reproduction(STUDIES[0], tmp_path, "small")
     assert len(table) == len(claims(STUDIES[0]))
     assert set(table["verdict"]) == {"not comparable"}
     assert table["why"].str.startswith("no finished run in ").all()
     assert (tmp_path / "reproduction-small.md").read_text() in capsys.readouterr().out
+
+
+def test_a_folder_or_budget_that_is_not_there_is_told_and_nothing_written(tmp_path, capsys):
+    study = STUDIES[0]
+    assert main([study, str(tmp_path / "typo"), "--budget", "small"]) == 2
+    assert f"Give the folder of the study: multirun/{study}." in capsys.readouterr().err
+    name = f"{claims(study)[0]['experiment']}-small"
+    (tmp_path / name).mkdir()
+    assert main([study, str(tmp_path), "--budget", "smal"]) == 2
+    assert f"There are: {name}." in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_study_that_is_not_there_is_told(capsys):

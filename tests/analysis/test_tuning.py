@@ -79,9 +79,27 @@ def test_arms_with_unequal_tries_do_not_compare(tuned: Folder) -> None:
         tuning(load(tuned.path))
 
 
+def test_runs_that_failed_are_no_tries(tuned: Folder) -> None:
+    tuned.add(status="failed", keys={"optimiser.lr": 0.3}, seed=2, algorithm="fa")
+    with pytest.raises(AnalysisError, match="1 runs are not finished"):
+        tuning(load(tuned.path))
+
+
+def test_what_has_no_order_has_no_ends(tuned: Folder) -> None:
+    table = tuning(load(tuned.path), key="algorithm")
+    assert table.set_index("optimiser.lr")["best"].to_dict() == {0.03: "bp", 0.1: "bp", 0.3: "fa"}
+    assert not table["at_the_end"].any()
+    assert "- {when: {optimiser.lr: 0.3}, set: {algorithm: fa}}" in pairs(table, "algorithm")
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
-    [(["--key", "optimiser.momentum"], "does not vary"), (["--score", "validation/acuracy"], "dataset.validation=0.1")],
+    [
+        (["--key", "optimiser.momentum"], "does not vary"),
+        (["--key", "optimiser.l"], "Did you mean 'optimiser.lr'?"),
+        (["--score", "validation/acuracy"], "dataset.validation=0.1"),
+        (["--score", "test/acuracy"], "no run has test/acuracy. Did you mean 'test/accuracy'?"),
+    ],
 )
 def test_bad_input(tuned: Folder, asked: list[str], told: str) -> None:
     given = subprocess.run(
