@@ -8,8 +8,9 @@ classifiers, neither with a setting to tune:
     nearest   the level of the nearest run
 
 Accuracy is balanced: the mean over levels of the share identified, so chance is 1 / levels. Metrics are standardised by
-the training runs of each fold. Three sets of metrics: *encoding*, *behaviour*, and as a control *initial*, the encoding
-metrics before training. The other control is labels shuffled within blocks: their mean accuracy and, from how often
+the training runs of each fold. Four sets of metrics: *encoding*, *behaviour*, *signals*, and as a control *initial*, the
+encoding metrics before training. Signals, what the network is taught by, are none of the encoding: the angle between
+backpropagation's gradient and the true one is 0, and an update's rank is its optimiser's. The other control is labels shuffled within blocks: their mean accuracy and, from how often
 they do as well, p. *Single*: the metric that identifies best alone, by `nearest`; its p is that of the best among all
 metrics under shuffled labels, so having been chosen is paid for.
 
@@ -33,6 +34,7 @@ from analysis.design import SEED, labels
 from analysis.permutation import blocks, shuffled
 
 TARGETS = ("algorithm", "optimiser")
+SIGNALS = "signals/"
 COLUMNS = [
     *["target", "held_out", "metrics", "n_metrics", "classifier", "n_runs", "n_identified", "accuracy", "chance"],
     *["shuffled", "p", "best_metric"],
@@ -143,12 +145,13 @@ def usable_metrics(runs: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
 
 
 def sets_of(metrics: Sequence[str]) -> dict[str, list[str]]:
-    """Encoding, behaviour, and encoding before training."""
+    """Encoding, behaviour, learning signals, and encoding before training."""
     final = [m for m in metrics if not m.endswith("@init")]
-    encoding = [m for m in final if not m.startswith(BEHAVIOUR)]
+    encoding = [m for m in final if not m.startswith((*BEHAVIOUR, SIGNALS))]
     return {
         "encoding": encoding,
         "behaviour": [m for m in final if m.startswith(BEHAVIOUR)],
+        "signals": [m for m in final if m.startswith(SIGNALS)],
         "initial": [f"{m}@init" for m in encoding if f"{m}@init" in set(metrics)],
     }
 

@@ -132,6 +132,15 @@ def test_initial_networks_are_a_control():
     assert table.loc[("algorithm", "seed", "initial", "nearest"), "accuracy"] == pytest.approx(1 / 3)
 
 
+def test_what_a_network_is_taught_by_is_none_of_its_encoding():
+    frame = runs(lambda i, j, s, r: {"w/a": r.normal(), "signals/angle": float(i), "signals/angle@init": float(i)})
+    table, _ = identify(frame)
+    assert table.loc[("algorithm", "seed", "signals", "single"), "best_metric"] == "signals/angle"
+    assert table.loc[("algorithm", "seed", "signals", "nearest"), "accuracy"] == 1
+    assert table.loc[("algorithm", "seed", "encoding", "nearest"), "n_metrics"] == 1
+    assert "initial" not in table.index.get_level_values("metrics")
+
+
 def test_what_cannot_be_split_is_said():
     frame = runs(lambda i, j, s, r: {"w/a": r.normal()}, seeds=1)
     frame = frame[~((frame["algorithm"] == "ff") & (frame["optimiser"] == "sgd"))]
