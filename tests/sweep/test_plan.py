@@ -21,6 +21,7 @@ def test_factors_are_those_of_the_command_and_of_the_experiment(plan, tmp_path):
     runs = [plan(*SMALL, f"algorithm={algorithm}", f"seed={seed}", folder=tmp_path) for algorithm, seed in grid]
     write_plan(tmp_path, runs, keys)
     found = records.read_plan(tmp_path)
+    assert found["command"].startswith("creditlab ")
     assert found["factors"] == {"algorithm": ["bp", "fa"], "seed": [0, 1]}
     assert [tuple(entry["levels"].values()) for entry in found["runs"]] == grid
 

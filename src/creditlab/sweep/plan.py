@@ -124,7 +124,7 @@ def write_plan(sweep: Path, runs: Sequence[Planned], keys: Sequence[str]) -> Non
             levels = {key: values.get(key) for key in factors}
             name = run.folder.name
             entries[name] = {"name": name, "identity": name.rpartition("-")[2], "levels": levels}
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        command = shlex.join(["creditlab", *sys.argv[1:]])  # also for `python -m creditlab`
         content = {"schema": records.SCHEMA, "command": command, "factors": factors, "runs": list(entries.values())}
         records.write_json(sweep / "sweep.json", content)
 
