@@ -7,7 +7,7 @@ from creditlab.sweep.plan import swept, write_plan
 from tests.common import SMALL
 
 
-def test_factors_are_those_of_the_command_and_of_the_experiment(plan, tmp_path):
+def test_factors_are_those_of_the_command_and_of_the_experiment(plan, tmp_path, monkeypatch):
     """Those of a budget too; what does not vary is none."""
     sweeper = {
         "params": {"algorithm": "bp,fa", "seed": "range(9)", "optimiser": "adamw"},
@@ -19,9 +19,10 @@ def test_factors_are_those_of_the_command_and_of_the_experiment(plan, tmp_path):
     assert keys == ["algorithm", "seed", "optimiser", "training.epochs", "experiment"]
     grid = [(algorithm, seed) for algorithm in ("bp", "fa") for seed in (0, 1)]
     runs = [plan(*SMALL, f"algorithm={algorithm}", f"seed={seed}", folder=tmp_path) for algorithm, seed in grid]
+    monkeypatch.setattr("sys.argv", ["/somewhere/creditlab/__main__.py", "-m", "seed=0,1"])
     write_plan(tmp_path, runs, keys)
     found = records.read_plan(tmp_path)
-    assert found["command"].startswith("creditlab ")
+    assert found["command"] == "creditlab -m seed=0,1"
     assert found["factors"] == {"algorithm": ["bp", "fa"], "seed": [0, 1]}
     assert [tuple(entry["levels"].values()) for entry in found["runs"]] == grid
 
