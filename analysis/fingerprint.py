@@ -8,11 +8,12 @@ classifiers, neither with a setting to tune:
     nearest   the level of the nearest run
 
 Accuracy is balanced: the mean over levels of the share identified, so chance is 1 / levels. Metrics are standardised by
-the training runs of each fold. Four sets of metrics: *encoding*, *behaviour*, *signals*, and as a control *initial*, the
-encoding metrics before training. Signals, what the network is taught by, are none of the encoding: the angle between
-backpropagation's gradient and the true one is 0, and an update's rank is its optimiser's. The other control is labels shuffled within blocks: their mean accuracy and, from how often
-they do as well, p. *Single*: the metric that identifies best alone, by `nearest`; its p is that of the best among all
-metrics under shuffled labels, so having been chosen is paid for.
+the training runs of each fold. Four sets of metrics: *encoding*, *behaviour*, *signals*, and as a control *initial*,
+the encoding metrics before training. Signals, what the network is taught by, are none of the encoding: the angle
+between backpropagation's gradient and the true one is 0, and an update's rank is its optimiser's. The other control is
+labels shuffled within blocks: their mean accuracy and, from how often they do as well, p. *Single*: the metric that
+identifies best alone, by `nearest`; its p is that of the best among all metrics under shuffled labels, so having been
+chosen is paid for.
 
 A metric takes part only if it is finite in every complete run, and varies: nothing is imputed, so nothing leaks between
 folds, and that a metric exists for one algorithm only gives nothing away.
