@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 CLAIMS = Path(__file__).parent / "claims"
 SEEDS = 3  # fewer bear no verdict
+NEEDED = ("experiment", "figure", "claim", "theirs", "holds")  # of every claim
+KINDS = ("contrast", "slope", "table")
 COLUMNS = [
     *("study", "experiment", "figure", "claim", "theirs", "holds"),
     *("ours", "ci_low", "ci_high", "n_seeds", "verdict", "why"),
@@ -57,13 +59,20 @@ class Quantity:
 
 
 def claims(study: str) -> list[dict[str, Any]]:
-    """Raises AnalysisError where there is no such study."""
+    """Raises AnalysisError where there is no such study, or a claim of it lacks a part."""
     path = CLAIMS / f"{study}.yaml"
     if not path.is_file():
         known = sorted(p.stem for p in CLAIMS.glob("*.yaml"))
         there = ", ".join(known)
         raise AnalysisError(f"there are no claims of a study {study!r}. There are: {there}.{nearest(study, known)}")
-    return yaml.safe_load(path.read_text())
+    found = yaml.safe_load(path.read_text())
+    for number, claim in enumerate(found, 1):
+        if sum(kind in claim for kind in KINDS) != 1:
+            raise AnalysisError(f"{path.name}: claim {number} must have one of {', '.join(KINDS)}.")
+        needed = NEEDED if "table" in claim else (*NEEDED, "metric")
+        if missing := [key for key in needed if key not in claim]:
+            raise AnalysisError(f"{path.name}: claim {number} has no {missing[0]!r}; it needs {', '.join(needed)}.")
+    return found
 
 
 def within(interval: Mapping[str, float], value: float) -> bool:
@@ -224,6 +233,9 @@ def from_table(folder: Path, spec: Mapping[str, Any], seeds: int) -> Quantity:
     if not path.is_file():
         raise AnalysisError(f"{path} is not there: python -m analysis {folder}")
     table = pd.read_csv(path)
+    for column in (*spec["row"], *(spec[key] for key in ("column", "low", "high") if key in spec)):
+        if column not in table:
+            raise AnalysisError(f"{path.name} has no column {column!r}.{nearest(column, map(str, table))}")
     for column, value in spec["row"].items():
         column_of = table[column].astype(str)
         wanted = str(value)

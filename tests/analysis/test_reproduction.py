@@ -161,6 +161,9 @@ def test_a_cell_of_a_table_is_read_with_its_interval(folder):
     row = {"metric": "weights/*", "term": "algorithm"}
     claim = {"table": {"table": "anova", "row": row, "column": "eta_sq", "low": "lo", "high": "hi"}}
     assert estimate(folder.path, finished(folder), claim) == Quantity(0.7, 0.6, 0.8, 3)
+    misspelt = {"table": claim["table"] | {"column": "eta_s"}}
+    found = estimate(folder.path, finished(folder), misspelt)
+    assert found.problem == "anova.csv has no column 'eta_s'. Did you mean 'eta_sq'?"
     folder.add({"test/accuracy": 0.5}, seed=3)  # since
     assert "was not made of the runs that are there" in estimate(folder.path, finished(folder), claim).problem
 
@@ -229,6 +232,33 @@ def test_a_study_that_is_not_there_is_told(capsys):
     assert "there are no claims of a study 'nowhere'. There are: " in capsys.readouterr().err
     with pytest.raises(AnalysisError):
         claims("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("without", "message"),
+    [
+        ("holds", "own.yaml: claim 1 has no 'holds'; it needs experiment, figure, claim, theirs, holds, metric"),
+        ("metric", "own.yaml: claim 1 has no 'metric'"),
+        ("contrast", "own.yaml: claim 1 must have one of contrast, slope, table"),
+    ],
+)
+def test_a_claim_that_lacks_a_part_is_told(tmp_path, monkeypatch, without, message):
+    claim = {
+        "experiment": "x",
+        "figure": "1",
+        "claim": "more",
+        "theirs": "1",
+        "holds": {"above": 0},
+        "metric": "test/loss",
+    }
+    claim["contrast"] = [[1, {}]]
+    monkeypatch.setattr("analysis.reproduction.CLAIMS", tmp_path)
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump([claim]))
+    assert claims("own") == [claim]
+    del claim[without]
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump([claim]))
+    with pytest.raises(AnalysisError, match=message):
+        claims("own")
 
 
 FOLDERS = [CONF / "experiment" / study / own for study in STUDIES for own in ("", "surrogate", "learning_rates")]
