@@ -81,6 +81,24 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _check_tables(only: Sequence[str]) -> None:
+    from analysis.tables import NAMES
+
+    names = (*NAMES, *DESCRIBING, "report")
+    if unknown := [name for name in only if name not in names]:
+        hint = nearest(unknown[0], names)
+        raise AnalysisError(f"there is no table {unknown[0]!r}.{hint} There are: {', '.join(names)}.")
+
+
+def _outcomes(sweep: Sweep, metrics: Sequence[str]) -> list[str]:
+    """The metrics of the runs that match. Raises AnalysisError where one of `metrics` matches none."""
+    matching = {glob: [name for name in sweep.outcomes if fnmatchcase(name, glob)] for glob in metrics}
+    if sweep.outcomes and (idle := [glob for glob, found in matching.items() if not found]):
+        hint = nearest(idle[0], sweep.outcomes)
+        raise AnalysisError(f"no metric matches {idle[0]}.{hint} There are: {', '.join(sweep.outcomes)}.")
+    return [name for name in sweep.outcomes if any(name in found for found in matching.values())]
+
+
 def analyse(options: argparse.Namespace) -> bool:
     """Read, test, write, print; whether an effect could be tested. Raises RecordError, AnalysisError or OSError with a
     message for the user."""
@@ -94,16 +112,9 @@ def analyse(options: argparse.Namespace) -> bool:
     from analysis.tables import NAMES, tables
     from creditlab.records import write_json, write_whole
 
-    names = (*NAMES, *DESCRIBING, "report")
-    only = options.only or names
-    if unknown := [name for name in only if name not in names]:
-        hint = nearest(unknown[0], names)
-        raise AnalysisError(f"there is no table {unknown[0]!r}.{hint} There are: {', '.join(names)}.")
+    only = options.only or (*NAMES, *DESCRIBING, "report")
     sweep = collect(*options.folders, where=dict(options.where))
-    outcomes = [name for name in sweep.outcomes if any(fnmatchcase(name, glob) for glob in options.metrics)]
-    if sweep.outcomes and (idle := [g for g in options.metrics if not any(fnmatchcase(n, g) for n in sweep.outcomes)]):
-        hint = nearest(idle[0], sweep.outcomes)
-        raise AnalysisError(f"no metric matches {idle[0]}.{hint} There are: {', '.join(sweep.outcomes)}.")
+    outcomes = _outcomes(sweep, options.metrics)
     console = Console(width=shutil.get_terminal_size((120, 24)).columns, highlight=False)
     out = options.out or options.folders[0] / "report"
     try:
@@ -118,18 +129,9 @@ def analyse(options: argparse.Namespace) -> bool:
                 written.append(out / f"{name}.{SUFFIXES[form]}")
                 write_whole(written[-1], lambda file, form=form: file.write(as_bytes(table, form)))  # type: ignore[misc]
 
-    def close(said: dict[str, Any]) -> list[str]:
-        """Write what the files are of, and what is to be `said` of them; those of an earlier analysis that went."""
-        files, gone = supersede(out, written, of, page="report" in only)
-        written.append(out / NOTES)
-        write_json(written[-1], {"of": of, "files": files, **said})
-        return gone
-
-    chosen = {key: value for key, value in vars(options).items() if key not in ("only", "format", "out")}
-    of = digest(sweep, chosen)
     if problem := _problem(sweep, outcomes):
-        write("runs", sweep.runs)
-        close({})
+        if not (out / NOTES).exists():  # what is refused takes no analysis away
+            write("runs", sweep.runs)
         report.print_runs(console, sweep)
         raise AnalysisError(problem)
     made = tables(sweep, outcomes, only, options.type, options.strict, options.order)
@@ -147,18 +149,12 @@ def analyse(options: argparse.Namespace) -> bool:
         said_of = {"anova": report.anova_notes(made.anova)} if made.anova else {}
         said_of |= {"concordance": made.concordance.notes} if made.concordance else {}
         written += publish(sweep, made.frames, {**said_of, **notes}, out)
-    said = {
-        "folders": [str(folder) for folder in sweep.folders],
-        "where": dict(options.where),
-        "runs": dict(sweep.counts),
-        "missing": sweep.missing,
-        "repeats": sweep.repeats,
-        "factors": sweep.factors,
-        "aliased": sweep.aliased,
-        "nested": sweep.nested,
-        **made.notes,
-    }
-    gone = close(said)
+    chosen = {key: value for key, value in vars(options).items() if key not in ("only", "format", "out")}
+    of = digest(sweep, chosen)
+    files, gone = supersede(out, written, of, page="report" in only)
+    said = {"of": of, "files": files, "where": dict(options.where), **_design(sweep), **made.notes}
+    written.append(out / NOTES)
+    write_json(written[-1], said)
 
     report.print_runs(console, sweep)
     if made.anova:
@@ -168,6 +164,19 @@ def analyse(options: argparse.Namespace) -> bool:
         report.print_concordance(console, made.concordance)
     report.print_files(console, written, gone)
     return made.anova is None or not made.anova.table.empty
+
+
+def _design(sweep: Sweep) -> dict[str, Any]:
+    """Of what runs and factors the tables are, for analysis.json."""
+    return {
+        "folders": [str(folder) for folder in sweep.folders],
+        "runs": dict(sweep.counts),
+        "missing": sweep.missing,
+        "repeats": sweep.repeats,
+        "factors": sweep.factors,
+        "aliased": sweep.aliased,
+        "nested": sweep.nested,
+    }
 
 
 def _problem(sweep: Sweep, outcomes: Sequence[str]) -> str:
@@ -182,6 +191,7 @@ def _problem(sweep: Sweep, outcomes: Sequence[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _arguments(arguments)
     try:
+        _check_tables(options.only or ())
         tested = analyse(options)
     except (RecordError, AnalysisError) as error:
         print(f"analysis: {error}", file=sys.stderr)

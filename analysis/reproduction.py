@@ -214,10 +214,8 @@ def slope(runs: Sequence[Run], claim: Mapping[str, Any]) -> Quantity:
     """Of {over: key, where: …}: the change of the metric a unit of the key."""
     import numpy as np
 
-    from creditlab.records import flatten
-
     over, where = claim["slope"]["over"], claim["slope"]["where"]
-    levels = sorted({flatten(run.config or {}).get(over, math.nan) for run in runs if fits(run, where)})
+    levels = sorted({settings(run).get(over, math.nan) for run in runs if fits(run, where)})
     if len(levels) < 2:
         raise AnalysisError(f"{over} does not vary among the finished runs that the claim needs")
     x = np.array(levels, dtype=float) - np.mean(levels)

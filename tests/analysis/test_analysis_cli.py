@@ -239,6 +239,15 @@ def test_a_report_holds_what_its_page_shows_and_what_others_put_there(sweep, cap
     assert names(report) - names(fresh) == {"figures/mine.svg", "anova.tex"}
 
 
+def test_an_analysis_that_is_refused_takes_none_away(sweep, capsys):
+    report = sweep.path / "report"
+    assert main([str(sweep.path)]) == 0
+    before = {name: (report / name).read_bytes() for name in names(report)}
+    assert main([str(sweep.path), "--where", "algorithm=bp", "optimiser=sgd"]) == 2
+    assert "nothing varies but the seed" in capsys.readouterr().err
+    assert {name: (report / name).read_bytes() for name in names(report)} == before
+
+
 def test_a_table_more_of_the_same_runs_leaves_the_page_and_one_of_others_does_not(sweep):
     report = sweep.path / "report"
     assert main([str(sweep.path)]) == 0
