@@ -24,6 +24,7 @@ from pathlib import Path
 
 import yaml
 
+from analysis import nearest
 from analysis.reproduction import claims
 from benchmarks.measure import ROOT
 
@@ -64,7 +65,9 @@ def main() -> int:
     chosen = parser.parse_args()
     paths = sorted((EXPERIMENTS / chosen.study).glob("*.yaml"))
     if unknown := sorted(set(chosen.only or ()) - {path.stem for path in paths}):
-        parser.error(f"{chosen.study} has no experiment {unknown[0]!r}. It has {', '.join(p.stem for p in paths)}.")
+        known = [path.stem for path in paths]
+        hint = nearest(unknown[0], known)
+        parser.error(f"{chosen.study} has no experiment {unknown[0]!r}.{hint} It has {', '.join(known)}.")
     asked = [path for path in paths if not chosen.only or path.stem in chosen.only]
     failed, refused = [], []
     named = [name for path in asked for name in (*before(path, chosen.study), sweep_of(path))]
