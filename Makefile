@@ -18,7 +18,7 @@ install: .venv/installed
 
 demo: install
 	$(BIN)/creditlab -m +experiment=demo sweep=demo 'algorithm=bp,fa,es,ff' 'optimiser=adamw,muon' 'seed=range(3)'
-	$(BIN)/python -m analysis multirun/demo
+	$(BIN)/creditlab-analyse multirun/demo
 
 test: install
 	$(BIN)/pytest -n auto

@@ -1,6 +1,6 @@
 """From a sweep's folder to tables that hold: what each factor does to what a network learns and how it encodes it.
 
-    python -m analysis multirun/<sweep>        # or, in a notebook: analysis.load("multirun/<sweep>").runs
+    python -m analysis multirun/<sweep>        # or, in a notebook: load("multirun/<sweep>").runs
 
 It reads run records through `creditlab.records` and nothing else of creditlab. pandas, scipy and statsmodels are
 imported only when there is something to compute.
@@ -8,23 +8,12 @@ imported only when there is something to compute.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from analysis.collect import Sweep
-
-
-class AnalysisError(ValueError):
-    """The data cannot bear what was asked; the message is meant for the user."""
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """ " Did you mean …?" or nothing."""
-    near = get_close_matches(name, list(names), 1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    from creditlab.analysis.data.collect import Sweep
 
 
 def load(*folders: str | Path, where: Mapping[str, Sequence[str]] | None = None) -> Sweep:
@@ -33,6 +22,6 @@ def load(*folders: str | Path, where: Mapping[str, Sequence[str]] | None = None)
     `where` keeps the runs that have, of each key, one of the levels: {"algorithm": ["bp", "fa"]}. Raises
     creditlab.records.RecordError where there is no folder or no run in it, AnalysisError where no run fits `where`.
     """
-    from analysis.collect import collect
+    from creditlab.analysis.data.collect import collect
 
     return collect(*map(Path, folders), where=where)

@@ -15,18 +15,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis import AnalysisError, nearest
+from creditlab.analysis.names import AnalysisError, nearest
 from creditlab.records import RecordError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.collect import Sweep
+    from creditlab.analysis.data.collect import Sweep
 
 FORMATS = ("csv", "parquet", "latex", "markdown")
 DESCRIBING = (
     *("what_how", "levels", "similarity", "similarity_pairs", "rdms", "fingerprint", "fingerprint_confusion"),
-)  # tables of `analysis.publish.further`
+)  # tables of `report.publish.further`
 FOR_READING = ("anova", "shares", "posthoc", "concordance")  # what LaTeX and Markdown are written of
 
 
@@ -82,7 +82,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check_tables(only: Sequence[str]) -> None:
-    from analysis.tables import NAMES
+    from creditlab.analysis.tables import NAMES
 
     names = (*NAMES, *DESCRIBING, "report")
     if unknown := [name for name in only if name not in names]:
@@ -104,12 +104,12 @@ def analyse(options: argparse.Namespace) -> bool:
     message for the user."""
     from rich.console import Console
 
-    from analysis import report
-    from analysis.collect import collect
-    from analysis.export import FORMATS as SUFFIXES
-    from analysis.export import as_bytes
-    from analysis.folder import NOTES, digest, supersede
-    from analysis.tables import NAMES, tables
+    from creditlab.analysis.data.collect import collect
+    from creditlab.analysis.report import terminal as report
+    from creditlab.analysis.report.export import FORMATS as SUFFIXES
+    from creditlab.analysis.report.export import as_bytes
+    from creditlab.analysis.report.folder import NOTES, digest, supersede
+    from creditlab.analysis.tables import NAMES, tables
     from creditlab.records import write_json, write_whole
 
     only = options.only or (*NAMES, *DESCRIBING, "report")
@@ -137,14 +137,14 @@ def analyse(options: argparse.Namespace) -> bool:
     made = tables(sweep, outcomes, only, options.type, options.strict, options.order)
     notes: dict[str, list[str]] = {}
     if made.anova and {"report", *DESCRIBING} & set(only):
-        from analysis.publish import further
+        from creditlab.analysis.report.publish import further
 
         described, notes = further(sweep, outcomes, made.anova.table)
         made.frames.update({name: table for name, table in described.items() if {"report", name} & set(only)})
     for name, table in made.frames.items():
         write(name, table)
     if "report" in only:
-        from analysis.publish import publish
+        from creditlab.analysis.report.publish import publish
 
         said_of = {"anova": report.anova_notes(made.anova)} if made.anova else {}
         said_of |= {"concordance": made.concordance.notes} if made.concordance else {}

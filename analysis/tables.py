@@ -11,22 +11,22 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.anova import Anova, anova
-from analysis.assumptions import assumptions
-from analysis.collect import Sweep
-from analysis.concordance import Concordance, concordance
-from analysis.dose import COLUMNS as DOSE
-from analysis.dose import CURVE, curve, dose, numeric
-from analysis.effects import shares
-from analysis.fits import Kind, fit_all
-from analysis.histories import histories
-from analysis.matched import BY, matched
-from analysis.mechanism import COLUMNS as ASSOCIATION
-from analysis.mechanism import association, trajectories
-from analysis.multiplicity import multiplicity
-from analysis.posthoc import posthoc
-from analysis.power import power
-from analysis.robust import robust
+from creditlab.analysis.agreement.concordance import Concordance, concordance
+from creditlab.analysis.data.collect import Sweep
+from creditlab.analysis.data.histories import histories
+from creditlab.analysis.effects.anova import Anova, anova
+from creditlab.analysis.effects.association import COLUMNS as ASSOCIATION
+from creditlab.analysis.effects.association import association, trajectories
+from creditlab.analysis.effects.assumptions import assumptions
+from creditlab.analysis.effects.dose_response import COLUMNS as DOSE
+from creditlab.analysis.effects.dose_response import CURVE, curve, dose, numeric
+from creditlab.analysis.effects.matched import BY, matched
+from creditlab.analysis.effects.posthoc import posthoc
+from creditlab.analysis.effects.power import power
+from creditlab.analysis.effects.robust import robust
+from creditlab.analysis.effects.shares import shares
+from creditlab.analysis.model.fits import Kind, fit_all
+from creditlab.analysis.model.multiplicity import multiplicity
 
 NAMES = (
     *("runs", "anova", "shares", "assumptions", "robust", "posthoc", "multiplicity", "concordance", "agreement"),

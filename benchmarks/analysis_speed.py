@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.anova import anova
-from analysis.cache import NAME as CACHE
-from analysis.collect import collect
-from analysis.concordance import agreement, kendall_w
-from analysis.posthoc import posthoc
 from benchmarks.measure import ROOT, call, load, now, show
 from creditlab import records
+from creditlab.analysis.agreement.concordance import agreement, kendall_w
+from creditlab.analysis.data.cache import NAME as CACHE
+from creditlab.analysis.data.collect import collect
+from creditlab.analysis.effects.anova import anova
+from creditlab.analysis.effects.posthoc import posthoc
 
 LEVELS = {"algorithm": 8, "optimiser": 5, "dataset": 4, "architecture": 3}
 
@@ -80,7 +80,7 @@ def timed(what: Callable[[], object], rounds: int = 3) -> list[str]:
 def report(folder: Path) -> tuple[list[str], float]:
     """Seconds of wall and processor time of `python -m analysis`, from cold, and the GiB at its peak."""
     (folder / CACHE).unlink(missing_ok=True)
-    done, seconds = call(["-m", "analysis", str(folder)], ROOT)
+    done, seconds = call(["-m", "creditlab.analysis", str(folder)], ROOT)
     assert done.returncode == 0, done.stderr
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # the greatest of all children
     return [f"{seconds.wall:.1f}", f"{seconds.cpu:.1f}"], peak

@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis import fingerprint
-from analysis.fits import Fit, decompose, fit_all
-from analysis.posthoc import posthoc
-from analysis.robust import freedman_lane, repeated_measures
 from benchmarks.measure import load, show
+from creditlab.analysis.agreement import fingerprint
+from creditlab.analysis.effects.posthoc import posthoc
+from creditlab.analysis.effects.robust import freedman_lane, repeated_measures
+from creditlab.analysis.model.fits import Fit, decompose, fit_all
 
 LEVELS = (0.05, 0.1, 0.2)
 SPREADS = {"1 1 1 1": False, "0.3 1 3 1": False, "4 1 1 1": False, "1 1 1 1 skewed": True, "0.3 1 3 1 skewed": True}

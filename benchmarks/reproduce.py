@@ -7,7 +7,7 @@ For each file of conf/experiment/<study>/ it gives the command
     creditlab -m +experiment=<study>/<name> hydra.sweeper.budget=<budget> sweep=<study>/<name>-<budget> …
 
 (files that only look at another one's runs share them; one that needs a run to be there has it done first), then
-`python -m analysis` for the sweep and, at last, `python -m analysis.reproduction`. Budgets: full (the study's size,
+the analysis of the sweep and, at last, `python -m creditlab.analysis.studies.claims`. Budgets: full (the study's size,
 where it is known), small (some hours on two cores) and smoke (minutes, on what a clone has, digits and the licence's
 text: it shows that all runs, and of the analysis only what claims need). Given again it goes on where it
 was. Exit status: 1 where something failed, 2 where something was refused (its data are not there).
@@ -24,9 +24,9 @@ from pathlib import Path
 
 import yaml
 
-from analysis import nearest
-from analysis.reproduction import claims
 from benchmarks.measure import ROOT
+from creditlab.analysis.names import nearest
+from creditlab.analysis.studies.claims import claims
 
 EXPERIMENTS = ROOT / "conf" / "experiment"
 
@@ -78,7 +78,11 @@ def main() -> int:
         if smoke and "dataset: text" in (EXPERIMENTS / chosen.study / f"{name}.yaml").read_text():
             keys += [f"dataset.root={ROOT}", "dataset.path=LICENSE", "dataset.level=byte"]
         keys += [f"dataset.root={chosen.root}"] if chosen.root and not smoke else []
-        analysis = ["analysis", f"multirun/{sweep}", *(["--only", *tables_of(chosen.study, name)] if smoke else [])]
+        analysis = [
+            "creditlab.analysis",
+            f"multirun/{sweep}",
+            *(["--only", *tables_of(chosen.study, name)] if smoke else []),
+        ]
         of_claims = name in {path.stem for path in paths}
         status = give("creditlab", "-m", *keys)
         if status == 2:  # before anything started
@@ -86,7 +90,7 @@ def main() -> int:
         elif status or (of_claims and give(*analysis) not in (0, 3)):
             failed.append(name)
     if len(refused) < len(set(named)):
-        give("analysis.reproduction", chosen.study, f"multirun/{chosen.study}", "--budget", chosen.budget)
+        give("creditlab.analysis.studies.claims", chosen.study, f"multirun/{chosen.study}", "--budget", chosen.budget)
     if refused:
         print(f"refused, for the reason above: {', '.join(refused)}; data are found by --root FOLDER", file=sys.stderr)
     if failed:

@@ -23,6 +23,6 @@ environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(WIDTH)}
 told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=environment).stdout
 console = Console(record=True, width=WIDTH, file=io.StringIO())
 console.print(Text.from_ansi(told.partition("Written")[0].strip()))
-drawing = console.export_svg(title="python -m analysis multirun/demo", theme=MONOKAI)
+drawing = console.export_svg(title="creditlab-analyse multirun/demo", theme=MONOKAI)
 drawing = re.sub(r"@font-face \{.*?\}", "", drawing, flags=re.S).replace("Fira Code, monospace", "monospace")
 (ROOT / "docs" / "demo.svg").write_text(drawing)  # with the reader's own fonts: nothing is fetched

@@ -38,7 +38,7 @@ def test_the_wheel_holds_every_config_and_nothing_of_the_workshop(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     configs = {p.relative_to(SOURCE / "conf").as_posix() for p in (SOURCE / "conf").rglob("*.yaml")}
     assert {n.removeprefix("creditlab/conf/") for n in names if n.startswith("creditlab/conf/")} == configs
-    assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"analysis", "creditlab", "hydra_plugins"}
+    assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"creditlab", "hydra_plugins"}
 
 
 def test_its_commands_run_from_any_folder(installed, tmp_path):
@@ -49,13 +49,13 @@ def test_its_commands_run_from_any_folder(installed, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    where = call(
-        str(installed / "python"), "-c", "import creditlab, analysis; print(creditlab.__file__, analysis.__file__)"
-    )
+    (tmp_path / "analysis.py").write_text("raise ImportError('a module of the researcher, which nobody asked for')\n")
+    code = "import creditlab.analysis; print(creditlab.__file__, creditlab.analysis.__file__)"
+    where = call(str(installed / "python"), "-c", code)
     assert str(SOURCE) not in where
     keys = ["training.steps=20", "training.evaluations=1", "device=cpu"]
     call(str(installed / "creditlab"), "-m", "sweep=s", "algorithm=bp,fa", "seed=range(2)", *keys)
     assert "4 complete" in call(str(installed / "creditlab-status"), "multirun/s")
-    told = call(str(installed / "python"), "-m", "analysis", "multirun/s")
+    told = call(str(installed / "python"), "-m", "creditlab.analysis", "multirun/s")
     assert "test/accuracy" in told
     assert (tmp_path / "multirun" / "s" / "report" / "anova.csv").exists()

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.__main__ import DESCRIBING, main
-from analysis.report import fraction, number, probability
-from analysis.tables import NAMES
+from creditlab.analysis.__main__ import DESCRIBING, main
+from creditlab.analysis.report.terminal import fraction, number, probability
+from creditlab.analysis.tables import NAMES
 from tests.analysis.conftest import Folder
 
 RNG = np.random.default_rng(0)
@@ -159,7 +159,7 @@ def test_the_example_of_the_guide(folder, tmp_path):
     (tmp_path / "multirun").mkdir()
     folder.path.rename(tmp_path / "multirun" / "demo")
     guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
-    (example,) = re.findall(r"```python\n(import analysis\n.*?)```", guide, re.S)
+    (example,) = re.findall(r"```python\n(from creditlab.analysis import load\n.*?)```", guide, re.S)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", example]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
@@ -368,20 +368,20 @@ def test_a_write_that_fails_leaves_the_old_table(sweep, capsys, monkeypatch):
 
 
 def test_as_a_command(tmp_path: Path):
-    helped = python("-c", "import sys; from analysis.__main__ import main; main(['--help'])")
+    helped = python("-c", "import sys; from creditlab.analysis.__main__ import main; main(['--help'])")
     assert helped.returncode == 0
     assert "python -m analysis DIR" in helped.stdout
     light = python(
-        "-c", "import sys, analysis.__main__; print({'pandas', 'scipy', 'rich', 'torch'} & set(sys.modules))"
+        "-c", "import sys, creditlab.analysis.__main__; print({'pandas', 'scipy', 'rich', 'torch'} & set(sys.modules))"
     )
     assert light.stdout == "set()\n"
-    failed = python("-m", "analysis", str(tmp_path / "nowhere"))
+    failed = python("-m", "creditlab.analysis", str(tmp_path / "nowhere"))
     assert failed.returncode == 2
     assert "Traceback" not in failed.stderr
     assert failed.stderr.startswith("analysis: ")
 
 
 def test_analysis_imports_nothing_of_training(sweep):
-    code = f"import sys; from analysis.__main__ import main; main([{str(sweep.path)!r}])"
+    code = f"import sys; from creditlab.analysis.__main__ import main; main([{str(sweep.path)!r}])"
     seen = python("-c", code + "; print({'torch', 'hydra'} & set(sys.modules))")
     assert seen.stdout.endswith("set()\n"), seen.stderr

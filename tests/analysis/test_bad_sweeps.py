@@ -7,8 +7,8 @@ from html import unescape
 import numpy as np
 import pytest
 
-from analysis.__main__ import main
-from analysis.tables import NAMES
+from creditlab.analysis.__main__ import main
+from creditlab.analysis.tables import NAMES
 from tests.analysis.conftest import Folder
 
 RNG = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 """The columns of the describing tables, frozen: what reads them elsewhere breaks if one changes."""
 
-from analysis import conclusions, fingerprint, similarity
+from creditlab.analysis.agreement import fingerprint, similarity
+from creditlab.analysis.report import conclusions
 
 ABOUT = "dataset layer items n_items measure distance factor"
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis import load
-from analysis.publish import further
-from analysis.tables import NAMES, tables
+from creditlab.analysis import load
+from creditlab.analysis.report.publish import further
+from creditlab.analysis.tables import NAMES, tables
 from creditlab.records import write_arrays
 
 

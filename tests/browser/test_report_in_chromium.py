@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tests.analysis.conftest import Folder
-from tests.analysis.test_html import fill, made
+from tests.analysis.report.test_html import fill, made
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [

@@ -1,0 +1,1 @@
+"""What is read: the runs of sweeps, their histories, the scores of test samples."""

@@ -1,0 +1,92 @@
+"""How raters score the items of a test set, from what each run left of every sample.
+
+    loss        an item is a test sample, its score the loss: how hard it is
+    confusion   an item is a pair of classes i ≠ j, its score the share of samples of i that are taken for j
+
+A rater is a level of a factor: its score for a seed is the mean over its runs of that seed.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+
+from creditlab.analysis.names import SEED, labels
+from creditlab.records import CONFUSED, Run
+
+
+def confusion(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The share of each class's samples taken for each other class, (classes · (classes − 1),), row by row."""
+    classes = 1 + int(label.max())
+    known = predicted < classes  # a class that no test sample has is nobody's to be taken for
+    pairs = label[known].astype(int) * classes + predicted[known]
+    counts = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    rates = counts / np.bincount(label, minlength=classes)[:, None].clip(min=1)
+    return rates[~np.eye(classes, dtype=bool)]
+
+
+def pairs(label: np.ndarray) -> pd.MultiIndex:
+    """The items of `confusion`: a class, and the other that it is taken for."""
+    classes = range(1 + int(label.max()))
+    return pd.MultiIndex.from_tuples(list(permutations(classes, 2)), names=["class", "taken_for"])
+
+
+def rate(
+    runs: pd.DataFrame, found: Mapping[str, Run], factors: Sequence[str], notes: list[str]
+) -> dict[tuple[str, str], pd.DataFrame]:
+    """{(score, factor): scores} over `runs` of one data set, each read once; a row a rater and seed, a column an item
+    (of confusion: a pair of classes, so that columns have two levels).
+
+    {} if the runs do not have the same test set. `notes` gets what was left out and why.
+    """
+    diverged = int((runs["status"] != "complete").sum())
+    if diverged:
+        notes.append(f"left out, diverged: {diverged}")
+    runs = runs[runs["status"] == "complete"].sort_values("run")
+    sums: dict[tuple[str, str], dict[tuple[str, str], np.ndarray]] = {}
+    counts: Counter[tuple[str, str, str, str]] = Counter()
+    unread, unbounded = [], []
+    first: tuple[str, np.ndarray] | None = None
+    words = labels(runs[list(dict.fromkeys([*factors, SEED]))])
+    for run, row in zip(runs["run"], words.to_dict("records"), strict=True):
+        try:
+            arrays = found[run].arrays()
+            loss, label = arrays["test/loss"].astype(float), arrays["test/label"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            unread.append(f"{run} ({type(error).__name__}: {error})")
+            continue
+        if not np.isfinite(loss).all():
+            unbounded.append(run)
+            continue
+        first = first or (run, label)
+        if not np.array_equal(label, first[1]) or loss.shape != label.shape:
+            notes.append(
+                f"no concordance: {first[0]} and {run} have different test sets, whose items cannot be matched"
+            )
+            return {}
+        scores = {"loss": loss}
+        if "test/predicted" in arrays and label.max(initial=0) < CONFUSED:
+            scores["confusion"] = confusion(label, arrays["test/predicted"])
+        for score, values in scores.items():
+            for factor in factors:
+                means = sums.setdefault((score, factor), {})
+                rater = (row[factor], row[SEED])
+                means[rater] = means[rater] + values if rater in means else values
+                counts[score, factor, *rater] += 1
+    for runs_out, why in ((unread, "no readable per-sample loss"), (unbounded, "a per-sample loss that is not finite")):
+        if runs_out:
+            more = f" and {len(runs_out) - 1} more" if runs_out[1:] else ""
+            notes.append(f"left out, {why}: {runs_out[0]}{more}")
+    return {
+        (score, factor): pd.DataFrame(
+            [total / counts[score, factor, *rater] for rater, total in means.items()],
+            index=pd.MultiIndex.from_tuples(means, names=["rater", SEED]),
+            columns=pairs(first[1]) if first and score == "confusion" else None,
+        ).sort_index()
+        for (score, factor), means in sums.items()
+    }

@@ -1,0 +1,1 @@
+"""What each factor does to each metric."""

@@ -1,0 +1,55 @@
+"""What all rooms of the analysis share: the names of special columns and terms, levels in words, the order of names.
+
+This is the ground floor of the analysis: it imports no other room.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEED = "seed"
+RESIDUAL = "Residual"  # the last term of an analysis of variance
+BEHAVIOUR = ("test/", "validation/", "train/")  # metrics of what is learned; all others are of how it is encoded
+LEVEL = 0.95  # of every confidence interval
+ALPHA = 0.05  # a p below this counts as shown
+
+
+class AnalysisError(ValueError):
+    """The data cannot bear what was asked; the message is meant for the user."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """ " Did you mean …?" or nothing."""
+    close = get_close_matches(name, list(names), 1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A sort key that puts block2 before block10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def metric_order(name: str) -> tuple:
+    """A sort key: behaviour before encoding, then by name."""
+    return not name.startswith(BEHAVIOUR), natural(name)
+
+
+def labels(settings: pd.DataFrame) -> pd.DataFrame:
+    """Levels as words, column by column. A key that an option does not have gets the level `absent`."""
+    import numpy as np
+    import pandas as pd
+
+    def words(column: pd.Series) -> pd.Series:
+        # Only a column of one type can be named level by level: as objects 1, 1.0 and True are one level.
+        one_type = column.dtype != object
+        codes, levels = pd.factorize(column, use_na_sentinel=False) if one_type else (slice(None), column)
+        named = np.array(["absent" if pd.isna(level) else str(level) for level in levels.astype(object)], dtype=object)
+        return pd.Series(named[codes], column.index, dtype=object)
+
+    return pd.DataFrame({name: words(settings[name]) for name in settings}, index=settings.index)

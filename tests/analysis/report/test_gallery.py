@@ -1,0 +1,104 @@
+"""Each table that has something to show gives its figure, and one that has nothing gives none."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from creditlab.analysis import load
+from creditlab.analysis.report.figures import to_bytes
+from creditlab.analysis.report.gallery import gallery
+
+LEVELS = ("bp", "fa", "ff")
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    """Tables as the other statistics make them, with the columns that figures read."""
+    rows = [(m, "algorithm", 0.6, 0.4, 0.7, 0.5) for m in ("test/accuracy", "weights/fc1/stable_rank")]
+    anova = pd.DataFrame(rows, columns=["metric", "term", "eta_sq", "eta_sq_low", "eta_sq_high", "omega_sq"])
+    about = {"dataset": "digits", "score": "loss", "raters": "algorithm"}
+    w = {"n_raters": 3, "W": 0.7, "ci_low": 0.6, "ci_high": 0.8, "noise_ceiling": 0.9, "p": 0.0}
+    pairs = [{**about, "rater_a": a, "rater_b": b, "spearman": 0.5} for a, b in (("bp", "fa"), ("bp", "ff"))]
+    steps = [("algorithm", a, "test/accuracy", s, 0.1 * s, 0.0, 1.0) for a in LEVELS for s in (0, 1, 5)]
+    columns = ["factor", "level", "metric", "step", "mean", "low", "high"]
+    return {
+        "anova": anova,
+        "concordance": pd.DataFrame([{**about, **w}]),
+        "agreement": pd.DataFrame([*pairs, {**about, "rater_a": "fa", "rater_b": "ff", "spearman": 0.4}]),
+        "trajectories": pd.DataFrame(steps, columns=columns),
+    }
+
+
+def fill(folder, depths):
+    for algorithm in LEVELS:
+        for depth in depths:
+            for seed in range(2):
+                ranks = {f"weights/{layer}/stable_rank": depth + seed for layer in ("block1", "block10", "readout")}
+                metrics = {"test/accuracy": 0.1 * depth + 0.01 * seed, **ranks}
+                folder.add(metrics, algorithm=algorithm, seed=seed, keys={"architecture.depth": depth})
+    return load(folder.path)
+
+
+def test_a_figure_for_each_table_and_for_each_numeric_factor(folder):
+    plates = {plate.name: plate for plate in gallery(fill(folder, (1, 2, 4)), tables())}
+    assert set(plates) == {
+        *("variance_share", "effects", "concordance", "agreement_algorithm", "trajectories"),
+        *("rank_by_layer", "curve_architecture_depth"),
+    }
+    assert plates["rank_by_layer"].title == "Rank by layer and depth"
+    drawn = to_bytes(plates["rank_by_layer"].figure, "svg").decode()
+    for depth in (1, 2, 4):
+        assert f"architecture.depth {depth}" in drawn
+    assert drawn.index(">block1<") < drawn.index(">block10<") < drawn.index(">readout<")
+    assert all(plate.caption and plate.table for plate in plates.values())
+
+
+def test_without_tables_there_are_the_figures_of_the_runs(folder):
+    names = [plate.name for plate in gallery(fill(folder, (1, 2)), {})]
+    assert names == ["rank_by_layer"]  # two depths are no curve
+
+
+@pytest.mark.parametrize("name", ["anova", "concordance", "agreement", "trajectories", "similarity_pairs", "rdms"])
+def test_an_empty_table_is_not_drawn(folder, name):
+    sweep = fill(folder, (1,))
+    given = tables().get(name, pd.DataFrame({"factor": [], "items": []}))
+    assert [plate.table for plate in gallery(sweep, {name: given.iloc[:0]})] == ["runs"]
+
+
+def test_a_rater_that_cannot_be_compared_leaves_its_field_blank(folder):
+    given = tables()
+    given["agreement"].loc[0, "spearman"] = np.nan
+    drawn = next(p for p in gallery(fill(folder, (1,)), {"agreement": given["agreement"]}) if p.table == "agreement")
+    svg = to_bytes(drawn.figure, "svg").decode()
+    assert "| bp | ff" in svg
+    assert "| bp | fa" not in svg
+
+
+def test_a_curve_has_a_panel_for_each_level_of_the_factor_beside_it(folder):
+    for optimiser, gain in (("adamw", -1), ("muon", 1)):
+        for depth in (1, 2, 4):
+            for seed in range(2):
+                for algorithm in LEVELS:
+                    accuracy = 0.5 + 0.1 * gain * depth + 0.01 * seed
+                    options = {"algorithm": algorithm, "optimiser": optimiser}
+                    folder.add({"test/accuracy": accuracy}, seed=seed, keys={"architecture.depth": depth}, **options)
+    curve = next(p for p in gallery(load(folder.path), {}) if p.name == "curve_architecture_depth")
+    panels = {ax.get_title(): ax.get_lines()[0].get_ydata() for ax in curve.figure.axes}
+    assert list(panels) == ["test/accuracy\noptimiser adamw", "test/accuracy\noptimiser muon"]
+    assert panels["test/accuracy\noptimiser adamw"] == pytest.approx([0.405, 0.305, 0.105])
+    assert panels["test/accuracy\noptimiser muon"] == pytest.approx([0.605, 0.705, 0.905])
+
+
+def test_ranks_of_signals_come_first_with_a_panel_for_each_level_beside_the_rule(folder):
+    for optimiser, rank in (("adamw", 5.0), ("muon", 9.0)):
+        for seed in range(2):
+            for algorithm in LEVELS:
+                metrics = {f"{kind}/conv{i}/{name}": rank + i + seed for kind, name in KINDS for i in (1, 2)}
+                folder.add(metrics, seed=seed, algorithm=algorithm, optimiser=optimiser)
+    figure = next(p for p in gallery(load(folder.path), {}) if p.name == "rank_by_layer").figure
+    panels = {ax.get_title(): ax.get_lines()[0].get_ydata() for ax in figure.axes}
+    expected = [f"{kind}/·/{name}\noptimiser {o}" for kind, name in KINDS[::-1] for o in ("adamw", "muon")]
+    assert list(panels) == expected
+    assert panels["signals/·/gradient_effective_rank\noptimiser muon"] == pytest.approx([10.5, 11.5])
+
+
+KINDS = (("changes", "stable_rank"), ("signals", "gradient_effective_rank"))
