@@ -15,7 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from creditlab.analysis.names import AnalysisError, nearest
+from creditlab.analysis.names import AnalysisError
+from creditlab.hints import did_you_mean
 from creditlab.records import RecordError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _check_tables(only: Sequence[str]) -> None:
 
     names = (*NAMES, *DESCRIBING, "report")
     if unknown := [name for name in only if name not in names]:
-        hint = nearest(unknown[0], names)
+        hint = did_you_mean(unknown[0], names)
         raise AnalysisError(f"there is no table {unknown[0]!r}.{hint} There are: {', '.join(names)}.")
 
 
@@ -94,7 +95,7 @@ def _outcomes(sweep: Sweep, metrics: Sequence[str]) -> list[str]:
     """The metrics of the runs that match. Raises AnalysisError where one of `metrics` matches none."""
     matching = {glob: [name for name in sweep.outcomes if fnmatchcase(name, glob)] for glob in metrics}
     if sweep.outcomes and (idle := [glob for glob, found in matching.items() if not found]):
-        hint = nearest(idle[0], sweep.outcomes)
+        hint = did_you_mean(idle[0], sweep.outcomes)
         raise AnalysisError(f"no metric matches {idle[0]}.{hint} There are: {', '.join(sweep.outcomes)}.")
     return [name for name in sweep.outcomes if any(name in found for found in matching.values())]
 

@@ -6,8 +6,6 @@ This is the ground floor of the analysis: it imports no other room.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,12 +20,6 @@ ALPHA = 0.05  # a p below this counts as shown
 
 class AnalysisError(ValueError):
     """The data cannot bear what was asked; the message is meant for the user."""
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """ " Did you mean …?" or nothing."""
-    close = get_close_matches(name, list(names), 1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def natural(name: str) -> list[tuple[int, str]]:

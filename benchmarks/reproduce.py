@@ -25,8 +25,8 @@ from pathlib import Path
 import yaml
 
 from benchmarks.measure import ROOT
-from creditlab.analysis.names import nearest
 from creditlab.analysis.studies.claims import claims
+from creditlab.hints import did_you_mean
 
 EXPERIMENTS = ROOT / "conf" / "experiment"
 
@@ -66,7 +66,7 @@ def main() -> int:
     paths = sorted((EXPERIMENTS / chosen.study).glob("*.yaml"))
     if unknown := sorted(set(chosen.only or ()) - {path.stem for path in paths}):
         known = [path.stem for path in paths]
-        hint = nearest(unknown[0], known)
+        hint = did_you_mean(unknown[0], known)
         parser.error(f"{chosen.study} has no experiment {unknown[0]!r}.{hint} It has {', '.join(known)}.")
     asked = [path for path in paths if not chosen.only or path.stem in chosen.only]
     failed, refused = [], []

@@ -28,7 +28,8 @@ import pandas as pd
 
 from creditlab import records
 from creditlab.analysis.data.cache import read_runs
-from creditlab.analysis.names import AnalysisError, metric_order, natural, nearest
+from creditlab.analysis.names import AnalysisError, metric_order, natural
+from creditlab.hints import did_you_mean
 
 GROUPS = ("algorithm", "optimiser", "dataset", "architecture")
 OBSERVERS = ("metrics", "training.keep_weights")  # keys that watch a run and do not change it
@@ -186,13 +187,13 @@ def _chosen(settings: Sequence[dict[str, Any]], where: Mapping[str, Sequence[str
     for key, wanted in where.items():
         keys = sorted({k for s in settings for k in s})
         if key not in keys:
-            raise AnalysisError(f"no run has a key {key!r}.{nearest(key, keys)}")
+            raise AnalysisError(f"no run has a key {key!r}.{did_you_mean(key, keys)}")
         words = ["absent" if s.get(key) is None else str(s[key]) for s in settings]
         for level in wanted:
             if level not in words:
                 there = sorted(set(words), key=natural)
                 told = ", ".join(there[:20])
-                raise AnalysisError(f"no run has {key}={level}. There are: {told}.{nearest(level, there)}")
+                raise AnalysisError(f"no run has {key}={level}. There are: {told}.{did_you_mean(level, there)}")
         chosen = [old and word in wanted for old, word in zip(chosen, words, strict=True)]
     if not any(chosen):
         asked = " ".join(f"{key}={','.join(levels)}" for key, levels in where.items())

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from creditlab.analysis.names import AnalysisError, nearest
+from creditlab.analysis.names import AnalysisError
+from creditlab.hints import did_you_mean
 from creditlab.records import RecordError
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def claims(study: str) -> list[dict[str, Any]]:
     if not path.is_file():
         known = sorted(p.stem for p in CLAIMS.glob("*.yaml"))
         there = ", ".join(known)
-        raise AnalysisError(f"there are no claims of a study {study!r}. There are: {there}.{nearest(study, known)}")
+        raise AnalysisError(
+            f"there are no claims of a study {study!r}. There are: {there}.{did_you_mean(study, known)}"
+        )
     found = yaml.safe_load(path.read_text())
     for number, claim in enumerate(found, 1):
         if sum(kind in claim for kind in KINDS) != 1:
@@ -233,7 +236,7 @@ def from_table(folder: Path, spec: Mapping[str, Any], seeds: int) -> Quantity:
     table = pd.read_csv(path)
     for column in (*spec["row"], *(spec[key] for key in ("column", "low", "high") if key in spec)):
         if column not in table:
-            raise AnalysisError(f"{path.name} has no column {column!r}.{nearest(column, map(str, table))}")
+            raise AnalysisError(f"{path.name} has no column {column!r}.{did_you_mean(column, map(str, table))}")
     for column, value in spec["row"].items():
         column_of = table[column].astype(str)
         wanted = str(value)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from creditlab.analysis import load
-from creditlab.analysis.names import AnalysisError, nearest
+from creditlab.analysis.names import AnalysisError
+from creditlab.hints import did_you_mean
 from creditlab.records import FINISHED, RecordError
 
 if TYPE_CHECKING:
@@ -40,9 +41,12 @@ def tuning(sweep: Sweep, key: str = "optimiser.lr", score: str = "validation/acc
     varied = [*sweep.factors, *sweep.aliased, *sweep.nested]
     if key not in varied:
         told = ", ".join(varied) or "nothing"
-        raise AnalysisError(f"{key} does not vary in {sweep.folder}. What varies: {told}.{nearest(key, varied)}")
+        raise AnalysisError(f"{key} does not vary in {sweep.folder}. What varies: {told}.{did_you_mean(key, varied)}")
     if score not in sweep.runs:
-        part, hint = " Hold out a part of the training samples: dataset.validation=0.1", nearest(score, sweep.outcomes)
+        part, hint = (
+            " Hold out a part of the training samples: dataset.validation=0.1",
+            did_you_mean(score, sweep.outcomes),
+        )
         raise AnalysisError(f"no run has {score}.{part if score.startswith('validation/') else hint}")
     if undone := sum(n for status, n in sweep.counts.items() if status not in FINISHED) + len(sweep.missing):
         raise AnalysisError(

@@ -25,7 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from creditlab import interrupt, records
-from creditlab.config import ConfigError, nearest
+from creditlab.config import ConfigError
+from creditlab.hints import did_you_mean
 from creditlab.lock import Held
 from creditlab.sweep.explain import explain
 from creditlab.sweep.launcher import SweepFailed, objective, wanted
@@ -101,7 +102,7 @@ def _read_command_line() -> list[Path]:
     parser.error = _refuse  # type: ignore[method-assign, assignment]
     known, rest = parser.parse_known_args()
     if flags := [word for word in rest if word.startswith("-")]:
-        _refuse(f"{flags[0]}: there is no such flag{nearest(flags[0], parser._option_string_actions)}")
+        _refuse(f"{flags[0]}: there is no such flag.{did_you_mean(flags[0], parser._option_string_actions)}")
     if rest:
         before = [word for word in sys.argv[1:] if word not in (*known.overrides, *rest)]
         _refuse(f"flags come before all overrides: creditlab {shlex.join([*before, *known.overrides, *rest])}")

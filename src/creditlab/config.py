@@ -7,7 +7,6 @@ before any run of a sweep starts. An error names the key, the value, what is all
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import json
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from creditlab.hints import did_you_mean
 from creditlab.keys import Count, Folder, Fraction, NonNegative, Positive, PositiveInt, Range, Words
 from creditlab.metrics import ANYWHERE, SCOPES, scope_of
 from creditlab.signature import Elsewhere, Signature, TargetError, defined_in, signature
@@ -82,12 +82,6 @@ class Config:
     precision: Literal["float32", "float64", "bfloat16"]
     sweep: Folder | None
     retry: Literal["none", "failed", "diverged", "all"]
-
-
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """', did you mean …?' or nothing."""
-    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
-    return f", did you mean {close[0]}?" if close else ""
 
 
 def shown(value: Any) -> str:
@@ -171,13 +165,13 @@ def _check_keys(path: str, values: Mapping, allowed: Mapping[str, Any], required
     for key, value in values.items():
         if key not in allowed:
             raise ConfigError(
-                f"{path}{key}: {where} has no key {key!r}{nearest(key, allowed) or '.'} "
+                f"{path}{key}: {where} has no key {key!r}.{did_you_mean(key, allowed)} "
                 f"It has {', '.join(allowed) or 'none'}."
             )
         checked[key] = _fit(value, allowed[key])
         if checked[key] is _REFUSED:
-            hint = nearest(value, _choices(allowed[key])) if isinstance(value, str) else ""
-            raise ConfigError(f"{path}{key}={shown(value)}: must be {describe(allowed[key])}{hint or '.'}")
+            hint = did_you_mean(value, _choices(allowed[key])) if isinstance(value, str) else ""
+            raise ConfigError(f"{path}{key}={shown(value)}: must be {describe(allowed[key])}.{hint}")
     missing = [key for key in required if key not in values]
     if missing:
         raise ConfigError(f"{path}{missing[0]}: {where} needs this key ({describe(allowed[missing[0]])}).")
@@ -198,8 +192,8 @@ def _signature(path: str, node: Any) -> Signature:
     try:
         return signature(target)
     except TargetError as error:
-        hint = nearest(target.rpartition(".")[2], defined_in(target))
-        raise ConfigError(f"{path}._target_={target}: {error}{hint}") from None
+        hint = did_you_mean(target.rpartition(".")[2], defined_in(target))
+        raise ConfigError(f"{path}._target_={target}: {error}.{hint}") from None
 
 
 def _check_target(path: str, node: Any, supplied: int, choice: str) -> dict:
@@ -241,7 +235,7 @@ def _check_instruments(instruments: Mapping) -> dict:
             if parameter not in every:
                 raise ConfigError(
                     f"{path}: {node['_target_']} observes {parameter!r}, which is not among "
-                    f"{', '.join(every)}{nearest(parameter, every)}"
+                    f"{', '.join(every)}.{did_you_mean(parameter, every)}"
                 )
         if not form.positional or scope_of(form.positional) is None:
             together = "; ".join(f"{scope}: {', '.join(names)}" for scope, names in SCOPES.items())
@@ -324,7 +318,7 @@ def _check_objective(objective: str, config: Mapping) -> None:
         return
     like = [*measured, "train/loss", *(f"{s}/{layer}/{m}" for s in PLACES for m in instruments)]
     raise ConfigError(
-        f"training.objective={objective}: no run records it{nearest(objective, like) or '.'} "
+        f"training.objective={objective}: no run records it.{did_you_mean(objective, like)} "
         f"There are {', '.join(measured)}, train/loss and <scope>/<layer>/<metric>, the scope {' or '.join(PLACES)}, "
         f"the metric one of metrics={config['choices'].get('metrics')}: {', '.join(instruments) or 'none'}."
     )

@@ -73,9 +73,9 @@ def _tree(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_text(encoding="utf-8"), str(path))
     except SyntaxError as error:
-        raise TargetError(f"{path}, line {error.lineno}: {error.msg}.") from None
+        raise TargetError(f"{path}, line {error.lineno}: {error.msg}") from None
     except ValueError as error:  # bytes that are no text
-        raise TargetError(f"{path}: {error}.") from None
+        raise TargetError(f"{path}: {error}") from None
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:

@@ -99,7 +99,7 @@ def test_metrics_and_type_can_be_chosen(sweep, capsys):
     mixed = message(
         capsys, sweep.path, "--metrics", "test/*", "test/acuracy"
     )  # what matches does not hide what does not
-    assert "no metric matches test/acuracy. Did you mean 'test/accuracy'?" in mixed
+    assert "no metric matches test/acuracy. Did you mean test/accuracy?" in mixed
 
 
 def test_runs_and_tables_can_be_chosen(sweep, tmp_path, capsys):
@@ -109,10 +109,10 @@ def test_runs_and_tables_can_be_chosen(sweep, tmp_path, capsys):
     assert sorted(p.name for p in out.iterdir()) == ["analysis.json", "anova.csv"]
     assert set(pd.read_csv(out / "anova.csv")["n"]) == {8}
     assert "Factors: algorithm (bp, es) × optimiser (muon, sgd); 2 seeds" in capsys.readouterr().out
-    assert "no table 'anovas'. Did you mean 'anova'? There are: runs, anova" in message(
+    assert "no table 'anovas'. Did you mean anova? There are: runs, anova" in message(
         capsys, sweep.path, "--only", "anovas"
     )
-    assert "Did you mean 'optimiser'?" in message(capsys, sweep.path, "--where", "optimizer=sgd")
+    assert "Did you mean optimiser?" in message(capsys, sweep.path, "--where", "optimizer=sgd")
     with pytest.raises(SystemExit):
         main([str(sweep.path), "--where", "sgd"])
     assert "'sgd' is not KEY=LEVEL[,LEVEL…]" in capsys.readouterr().err

@@ -63,7 +63,7 @@ def test_included_runs_come_with_what_all_runs_have():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"zip": [["algorithm", "sed"]]}, "zip: sed is not among .*did you mean seed"),
+        ({"zip": [["algorithm", "sed"]]}, "zip: sed is not among .*Did you mean seed"),
         ({"levels": GRID | {"seed": ["0"]}, "zip": [["algorithm", "seed"]]}, "not 2 of algorithm, 1 of seed"),
         ({"exclude": [{"dataset": "digits"}]}, "exclude: dataset is not among the keys that are given"),
         ({"pairs": [{"when": {}}]}, "must have the keys when and set"),

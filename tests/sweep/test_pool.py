@@ -104,7 +104,7 @@ def runs_all(folder):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["algorithm=bp,bpp"], "algorithm=bpp: there is no such option, did you mean bp?"),
+        (["algorithm=bp,bpp"], "algorithm=bpp: there is no such option. Did you mean bp?"),
         (["training.warmup=0,-1"], "training.warmup=-1: must be a whole number at least 0"),
         (["architecture=mlp,lenet"], "architecture=lenet on dataset=digits"),
         (["optimiser.lr=0.1,-1"], "optimiser=adamw: Invalid learning rate: -1"),

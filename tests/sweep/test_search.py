@@ -29,5 +29,5 @@ def test_an_objective_that_no_run_records_is_refused_first(creditlab, tmp_path):
         *SEARCH, "hydra.sweeper.n_trials=2", "optimiser.lr=interval(0.1,1)", "training.objective=test/acc"
     )
     assert answer.code == 2
-    assert "training.objective=test/acc: no run records it, did you mean test/accuracy?" in answer.err
+    assert "training.objective=test/acc: no run records it. Did you mean test/accuracy?" in answer.err
     assert not list(tmp_path.glob("multirun/s/bp-*"))

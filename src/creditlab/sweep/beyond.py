@@ -17,7 +17,8 @@ import json
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from creditlab.config import ConfigError, nearest
+from creditlab.config import ConfigError
+from creditlab.hints import did_you_mean
 
 Levels = dict[str, list[str]]  # by key, as it stands on the command line: the texts of its values
 Point = dict[str, str]
@@ -71,7 +72,7 @@ def known(name: str, keys: Iterable[str], there: Iterable[str]) -> None:
     """Raise ConfigError for a key that no run has: it would match none."""
     for key in keys:
         if key not in there:
-            told = f"{', '.join(there) or 'none'}{nearest(key, there)}"
+            told = f"{', '.join(there) or 'none'}.{did_you_mean(key, there)}"
             raise ConfigError(f"hydra.sweeper.{name}: {key} is not among the keys that are given, which are {told}")
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 from hydra.errors import OverrideParseException
 
-from creditlab.config import ConfigError, nearest
+from creditlab.config import ConfigError
+from creditlab.hints import did_you_mean
 
 
 def explain(error: BaseException, folders: Sequence[Path]) -> str:
@@ -34,8 +35,8 @@ def explain(error: BaseException, folders: Sequence[Path]) -> str:
             listed = ", ".join([first, *(option.partition("=")[2] for option in others)])
             return f"{key}: the option chosen has no such key; {listed} {'have' if others else 'has'} it."
         full = [longer for longer in keys if longer.endswith(f".{key}")]
-        hint = f", did you mean {' or '.join(full)}?" if full else nearest(key, keys) or "."
-        return f"{key}: there is no such key{hint} `creditlab --help` lists those of the defaults."
+        hint = f" Did you mean {' or '.join(full)}?" if full else did_you_mean(key, keys)
+        return f"{key}: there is no such key.{hint} `creditlab --help` lists those of the defaults."
     if twice := re.search(r"Multiple values for (\S+)\.|(\S+) appears more than once", text):
         group = twice[1] or twice[2]
         return (

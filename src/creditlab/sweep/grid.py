@@ -19,7 +19,8 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from creditlab import records
-from creditlab.config import ConfigError, nearest
+from creditlab.config import ConfigError
+from creditlab.hints import did_you_mean
 from creditlab.keys import PositiveInt
 from creditlab.sweep import beyond
 
@@ -56,7 +57,7 @@ class GridSweeper(BasicSweeper):
         if "experiment" in given and given["experiment"].is_sweep_override():
             self._refuse_sweeps(_texts(given["experiment"]))
         if self.budget not in self.budgets:
-            known = f"{', '.join(self.budgets)}{nearest(self.budget, self.budgets)}"
+            known = f"{', '.join(self.budgets)}.{did_you_mean(self.budget, self.budgets)}"
             raise ConfigError(f"hydra.sweeper.budget={self.budget}: there is no such budget here. There are {known}")
         params = {**(self.params or {}), **self.budgets[self.budget]}
         swept = [f"{key}={value}" for key, value in params.items() if value is not None]

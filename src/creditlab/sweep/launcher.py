@@ -17,7 +17,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from creditlab import records
-from creditlab.config import ConfigError, nearest
+from creditlab.config import ConfigError
+from creditlab.hints import did_you_mean
 from creditlab.lock import claim
 from creditlab.sweep.compose import Composer
 from creditlab.sweep.expect import Expectation
@@ -109,7 +110,9 @@ class Returned(JobReturn):
 def objective(run: records.Run, name: str) -> float:
     """The metric of a finished run that `training.objective` names. Raises ConfigError if it has none of that name."""
     if name not in run.metrics:
-        raise ConfigError(f"training.objective={name}: the run recorded no such metric{nearest(name, run.metrics)}")
+        raise ConfigError(
+            f"training.objective={name}: the run recorded no such metric.{did_you_mean(name, run.metrics)}"
+        )
     return run.metrics[name]
 
 

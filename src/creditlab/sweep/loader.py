@@ -18,7 +18,8 @@ from hydra.errors import ConfigCompositionException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from creditlab.config import GROUPS, ConfigError, check_plugin, nearest
+from creditlab.config import GROUPS, ConfigError, check_plugin
+from creditlab.hints import did_you_mean
 
 
 class Loader(ConfigLoaderImpl):
@@ -87,5 +88,5 @@ def _no_such_option(repository: IConfigRepository, path: str) -> ConfigError | N
     options = _options(repository, group)
     if not options:
         return None
-    hint = nearest(option, options) or "."
-    return ConfigError(f"{group}={option}: there is no such option{hint} There are {', '.join(options)}.")
+    hint = did_you_mean(option, options)
+    return ConfigError(f"{group}={option}: there is no such option.{hint} There are {', '.join(options)}.")

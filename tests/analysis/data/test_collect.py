@@ -200,7 +200,7 @@ def test_where_keeps_the_runs_that_fit(folder):
     assert sweep.factors == ["algorithm"]
     assert set(sweep.runs["algorithm"]) == {"bp", "ff"}
     assert set(sweep.runs["optimiser"]) == {"sgd"}
-    with pytest.raises(AnalysisError, match=r"no run has a key 'algoritm'\. Did you mean 'algorithm'\?"):
+    with pytest.raises(AnalysisError, match=r"no run has a key 'algoritm'\. Did you mean algorithm\?"):
         load(folder.path, where={"algoritm": ["bp"]})
     with pytest.raises(AnalysisError, match=r"no run has algorithm=kp\. There are: bp, es, ff\."):
         load(folder.path, where={"algorithm": ["kp"]})

@@ -163,7 +163,7 @@ def test_a_cell_of_a_table_is_read_with_its_interval(folder):
     assert estimate(folder.path, finished(folder), claim) == Quantity(0.7, 0.6, 0.8, 3)
     misspelt = {"table": claim["table"] | {"column": "eta_s"}}
     found = estimate(folder.path, finished(folder), misspelt)
-    assert found.problem == "anova.csv has no column 'eta_s'. Did you mean 'eta_sq'?"
+    assert found.problem == "anova.csv has no column 'eta_s'. Did you mean eta_sq?"
     folder.add({"test/accuracy": 0.5}, seed=3)  # since
     assert "was not made of the runs that are there" in estimate(folder.path, finished(folder), claim).problem
 
