@@ -43,6 +43,7 @@ types: install
 
 docs: install
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/generate_tables.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,27 +1,56 @@
 """From a sweep's folder to tables that hold: what each factor does to what a network learns and how it encodes it.
 
-    python -m analysis multirun/<sweep>        # or, in a notebook: load("multirun/<sweep>").runs
+    creditlab-analyse multirun/<sweep>
 
-It reads run records through `creditlab.records` and nothing else of creditlab. pandas, scipy and statsmodels are
-imported only when there is something to compute.
+In a notebook every statistic is a function of the sweep, or of the fits of its metrics, and gives a `Table`:
+
+    from creditlab.analysis import anova, concordance, fit, load, posthoc
+
+    sweep = load("multirun/<sweep>")
+    fits = fit(sweep)
+    anova(fits), posthoc(fits), concordance(sweep)
+
+The analysis reads run records through `creditlab.records` and knows nothing else of creditlab. pandas, scipy and
+statsmodels are imported only when there is something to compute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from creditlab.analysis.data.collect import Sweep
+    from creditlab.analysis.data.sweep import Sweep
+    from creditlab.analysis.model.fits import Fits, Kind
 
 
-def load(*folders: str | Path, where: Mapping[str, Sequence[str]] | None = None) -> Sweep:
-    """The runs of the sweeps in `folders` as a tidy frame (`.runs`), their factors and their metrics.
+def load(
+    *folders: str | Path, where: Mapping[str, Sequence[str]] | None = None, metrics: Sequence[str] = ("*",)
+) -> Sweep:
+    """The runs of the sweeps in `folders` as one `Sweep`: a tidy frame (`.runs`), its factors and its metrics.
 
-    `where` keeps the runs that have, of each key, one of the levels: {"algorithm": ["bp", "fa"]}. Raises
-    creditlab.records.RecordError where there is no folder or no run in it, AnalysisError where no run fits `where`.
+    `where` keeps the runs that have, of each key, one of the levels: {"algorithm": ["bp", "fa"]}. `metrics` are
+    patterns of the metrics to test: ["test/*", "weights/*/stable_rank"]. Raises creditlab.records.RecordError where
+    there is no folder or no run in it, AnalysisError where no run fits `where` or no metric a pattern.
     """
     from creditlab.analysis.data.collect import collect
 
-    return collect(*map(Path, folders), where=where)
+    return collect(*map(Path, folders), where=where, metrics=metrics)
+
+
+def fit(sweep: Sweep, *, kind: Kind = "II", strict: bool = False, order: int = 2) -> Fits:
+    """Fit each metric that `sweep` wants tested, with interactions of up to `order` factors; see `model.fits`."""
+    from creditlab.analysis.model.fits import fit as fit_metrics
+
+    return fit_metrics(sweep, kind=kind, strict=strict, order=order)
+
+
+def __getattr__(name: str) -> Any:
+    """Every statistic by its name, once it is asked for."""
+    if not name.startswith("_"):
+        from creditlab.analysis.catalogue import statistics
+
+        if name in statistics():
+            return statistics()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

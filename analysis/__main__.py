@@ -1,6 +1,6 @@
-"""`python -m analysis DIR [DIR …]`: tables from the runs of sweeps, printed and written to DIR/report.
+"""`creditlab-analyse DIR [DIR …]`: tables from the runs of sweeps, printed and written to DIR/report.
 
-Writes a file for each table and analysis.json (models, families, what was left out and why), in the place of what an
+Writes a file for each table and analysis.json (models, families, what was left out and why), and replaces what an
 earlier analysis wrote there. Exit status: 0; 2 with one line on stderr where the folder or its runs cannot bear an
 analysis; 3 where the tables are written and no effect could be tested.
 """
@@ -10,46 +10,79 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from creditlab.analysis import fit, load
 from creditlab.analysis.names import AnalysisError
 from creditlab.hints import did_you_mean
 from creditlab.records import RecordError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from creditlab.analysis.data.collect import Sweep
+    from creditlab.analysis.data.sweep import Sweep
+    from creditlab.analysis.model.fits import Fits
+    from creditlab.analysis.table import Table
 
 FORMATS = ("csv", "parquet", "latex", "markdown")
-DESCRIBING = (
-    *("what_how", "levels", "similarity", "similarity_pairs", "rdms", "fingerprint", "fingerprint_confusion"),
-)  # tables of `report.publish.further`
-FOR_READING = ("anova", "shares", "posthoc", "concordance")  # what LaTeX and Markdown are written of
+REPORT = "report"  # beside the tables, what --only can ask for: all of them, the figures and the page
 
 
-def _order(text: str) -> int:
-    if not text.isdigit() or text == "0":
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number at least 1")
-    return int(text)
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _arguments(arguments)
+    try:
+        tested = analyse(options, _tables_of(options.only))
+    except (RecordError, AnalysisError) as error:
+        print(f"creditlab-analyse: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"creditlab-analyse: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    if not tested:
+        print("creditlab-analyse: no effect could be tested; see the reasons above.", file=sys.stderr)
+    return 0 if tested else 3
 
 
-def _where(text: str) -> tuple[str, list[str]]:
-    key, equals, levels = text.partition("=")
-    if not (key and equals and levels):
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=LEVEL[,LEVEL…], e.g. algorithm=bp,fa")
-    return key, levels.split(",")
+def analyse(options: argparse.Namespace, names: Sequence[str]) -> bool:
+    """Read, test, write, print; whether an effect could be tested. `names` are the tables to make.
+
+    Raises RecordError, AnalysisError or OSError with a message for the user.
+    """
+    from rich.console import Console
+
+    from creditlab.analysis.catalogue import statistics
+    from creditlab.analysis.report.folder import Folder, digest
+    from creditlab.analysis.report.publish import publish
+    from creditlab.analysis.report.terminal import print_analysis, print_runs
+
+    sweep = load(*options.folders, where=dict(options.where), metrics=options.metrics)
+    console = Console(width=shutil.get_terminal_size((120, 24)).columns, highlight=False)
+    whole = not options.only or REPORT in options.only
+    chosen = {key: value for key, value in vars(options).items() if key not in ("only", "format", "out")}
+    folder = Folder(options.out or options.folders[0] / "report", of=digest(sweep, chosen), whole=whole)
+    if problem := _problem(sweep):
+        if folder.is_new:  # a rejected analysis removes no earlier one
+            folder.write_table("runs", sweep.runs, options.format)
+        print_runs(console, sweep)
+        raise AnalysisError(problem)
+    fits = fit(sweep, kind=options.type, strict=options.strict, order=options.order)
+    tables = {name: statistics()[name](fits) for name in names}
+    for name, table in tables.items():
+        folder.write_table(name, table.frame, options.format)
+    if whole:
+        folder.add(publish(sweep, tables, folder.path))
+    removed = folder.finish({"where": dict(options.where), **_design(sweep), **_notes(tables, fits)})
+    print_analysis(console, sweep, tables, folder.written, removed)
+    return "anova" not in tables or len(tables["anova"]) > 0
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m analysis",
+        prog="creditlab-analyse",
         usage="%(prog)s DIR [DIR ...] [options]",
         description="What each factor of a sweep does to each metric (analysis of variance and more), and whether "
-        "algorithms find the same test samples hard (Kendall's W). Prints the main tables, writes all.",
+        "algorithms find the same test samples hard (Kendall's W). Prints the main tables and writes all of them.",
     )
     add = parser.add_argument
     add("folders", nargs="+", metavar="DIR", type=Path, help="the folders of sweeps, taken as one: multirun/<sweep>")
@@ -62,14 +95,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="KEY=LEVEL",
         help="only runs that have one of the levels: algorithm=bp,fa seed=0,1",
     )
-    add("--only", nargs="+", metavar="TABLE", help="only these tables, e.g. anova concordance (default: all)")
-    add(
-        "--format",
-        nargs="+",
-        choices=FORMATS,
-        default=["csv"],
-        help=f"of the tables (default: csv); LaTeX and Markdown of {', '.join(FOR_READING)}",
-    )
+    add("--only", nargs="+", metavar="TABLE", help="only these tables, e.g. anova concordance (default: the report)")
+    add("--format", nargs="+", choices=FORMATS, default=["csv"], help="format of the tables (default: csv)")
     add("--out", type=Path, metavar="DIR", help="where the tables go (default: DIR/report of the first DIR)")
     add(
         "--type",
@@ -78,97 +105,45 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="sums of squares of an unbalanced design (default: II, each effect given those that do not contain it)",
     )
     add("--order", type=_order, default=2, metavar="N", help="factors in the largest interaction (default: 2)")
-    add("--strict", action="store_true", help="an empty cell is an error (default: a smaller model, and it is said)")
+    add("--strict", action="store_true", help="an empty cell is an error (default: a smaller model, and a note)")
     return parser.parse_args(arguments)
 
 
-def _check_tables(only: Sequence[str]) -> None:
-    from creditlab.analysis.tables import NAMES
+def _order(text: str) -> int:
+    if not text.isdigit() or text == "0":
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
-    names = (*NAMES, *DESCRIBING, "report")
-    if unknown := [name for name in only if name not in names]:
+
+def _where(text: str) -> tuple[str, list[str]]:
+    key, equals, levels = text.partition("=")
+    if not (key and equals and levels):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=LEVEL[,LEVEL…], e.g. algorithm=bp,fa")
+    return key, levels.split(",")
+
+
+def _tables_of(only: Sequence[str] | None) -> list[str]:
+    """The tables to make for `--only`. Raises AnalysisError for a name that no table has."""
+    from creditlab.analysis.catalogue import statistics
+
+    names = [*statistics(), REPORT]
+    if unknown := [name for name in only or () if name not in names]:
         hint = did_you_mean(unknown[0], names)
         raise AnalysisError(f"there is no table {unknown[0]!r}.{hint} There are: {', '.join(names)}.")
+    return [name for name in statistics() if only is None or name in only or REPORT in only]
 
 
-def _outcomes(sweep: Sweep, metrics: Sequence[str]) -> list[str]:
-    """The metrics of the runs that match. Raises AnalysisError where one of `metrics` matches none."""
-    matching = {glob: [name for name in sweep.outcomes if fnmatchcase(name, glob)] for glob in metrics}
-    if sweep.outcomes and (idle := [glob for glob, found in matching.items() if not found]):
-        hint = did_you_mean(idle[0], sweep.outcomes)
-        raise AnalysisError(f"no metric matches {idle[0]}.{hint} There are: {', '.join(sweep.outcomes)}.")
-    return [name for name in sweep.outcomes if any(name in found for found in matching.values())]
-
-
-def analyse(options: argparse.Namespace) -> bool:
-    """Read, test, write, print; whether an effect could be tested. Raises RecordError, AnalysisError or OSError with a
-    message for the user."""
-    from rich.console import Console
-
-    from creditlab.analysis.data.collect import collect
-    from creditlab.analysis.report import terminal as report
-    from creditlab.analysis.report.export import FORMATS as SUFFIXES
-    from creditlab.analysis.report.export import as_bytes
-    from creditlab.analysis.report.folder import NOTES, digest, supersede
-    from creditlab.analysis.tables import NAMES, tables
-    from creditlab.records import write_json, write_whole
-
-    only = options.only or (*NAMES, *DESCRIBING, "report")
-    sweep = collect(*options.folders, where=dict(options.where))
-    outcomes = _outcomes(sweep, options.metrics)
-    console = Console(width=shutil.get_terminal_size((120, 24)).columns, highlight=False)
-    out = options.out or options.folders[0] / "report"
-    try:
-        out.mkdir(exist_ok=True, parents=True)
-    except OSError as error:
-        raise AnalysisError(f"cannot write to {out}: {error.strerror}.") from None
-    written = []
-
-    def write(name: str, table: pd.DataFrame) -> None:
-        for form in options.format:
-            if form in ("csv", "parquet") or name in FOR_READING:
-                written.append(out / f"{name}.{SUFFIXES[form]}")
-                write_whole(written[-1], lambda file, form=form: file.write(as_bytes(table, form)))  # type: ignore[misc]
-
-    if problem := _problem(sweep, outcomes):
-        if not (out / NOTES).exists():  # what is refused takes no analysis away
-            write("runs", sweep.runs)
-        report.print_runs(console, sweep)
-        raise AnalysisError(problem)
-    made = tables(sweep, outcomes, only, options.type, options.strict, options.order)
-    notes: dict[str, list[str]] = {}
-    if made.anova and {"report", *DESCRIBING} & set(only):
-        from creditlab.analysis.report.publish import further
-
-        described, notes = further(sweep, outcomes, made.anova.table)
-        made.frames.update({name: table for name, table in described.items() if {"report", name} & set(only)})
-    for name, table in made.frames.items():
-        write(name, table)
-    if "report" in only:
-        from creditlab.analysis.report.publish import publish
-
-        said_of = {"anova": report.anova_notes(made.anova)} if made.anova else {}
-        said_of |= {"concordance": made.concordance.notes} if made.concordance else {}
-        written += publish(sweep, made.frames, {**said_of, **notes}, out)
-    chosen = {key: value for key, value in vars(options).items() if key not in ("only", "format", "out")}
-    of = digest(sweep, chosen)
-    files, gone = supersede(out, written, of, page="report" in only)
-    said = {"of": of, "files": files, "where": dict(options.where), **_design(sweep), **made.notes}
-    written.append(out / NOTES)
-    write_json(written[-1], said)
-
-    report.print_runs(console, sweep)
-    if made.anova:
-        report.print_anova(console, made.anova)
-    report.print_checks(console, made.frames)
-    if made.concordance:
-        report.print_concordance(console, made.concordance)
-    report.print_files(console, written, gone)
-    return made.anova is None or not made.anova.table.empty
+def _problem(sweep: Sweep) -> str:
+    """Why there is nothing to analyse; empty if there is something."""
+    if sweep.usable.empty:
+        return f"none of the {len(sweep.records)} runs is finished: nothing to analyse."
+    if not sweep.factors:
+        return "nothing varies but the seed, if that: no effect to test. Sweep a setting, e.g. algorithm=bp,fa."
+    return "" if sweep.outcomes else "the runs recorded no metric: nothing to analyse."
 
 
 def _design(sweep: Sweep) -> dict[str, Any]:
-    """Of what runs and factors the tables are, for analysis.json."""
+    """Which runs and factors the tables are of, for analysis.json."""
     return {
         "folders": [str(folder) for folder in sweep.folders],
         "runs": dict(sweep.counts),
@@ -180,29 +155,15 @@ def _design(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _problem(sweep: Sweep, outcomes: Sequence[str]) -> str:
-    """Why there is nothing to analyse; empty if there is something."""
-    if sweep.usable.empty:
-        return f"none of the {len(sweep.records)} runs is finished: nothing to analyse."
-    if not sweep.factors:
-        return "nothing varies but the seed, if that: no effect to test. Sweep a setting, e.g. algorithm=bp,fa."
-    return "" if outcomes else "the runs recorded no metric: nothing to analyse."
+def _notes(tables: Mapping[str, Table], fits: Fits) -> dict[str, Any]:
+    """What was fitted, what was left out and why, for analysis.json."""
+    from creditlab.analysis.effects.anova import families
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = _arguments(arguments)
-    try:
-        _check_tables(options.only or ())
-        tested = analyse(options)
-    except (RecordError, AnalysisError) as error:
-        print(f"analysis: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"analysis: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    if not tested:
-        print("analysis: no effect could be tested; the reasons stand above.", file=sys.stderr)
-    return 0 if tested else 3
+    notes: dict[str, Any] = {name: table.notes for name, table in tables.items() if table.notes and name != "anova"}
+    if "anova" in tables:
+        notes |= {"models": [asdict(fit.model) for fit in fits], "untested": fits.untested}
+        notes["families"] = families(tables["anova"].frame)
+    return notes
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ This is the ground floor of the analysis: it imports no other room.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 SEED = "seed"
@@ -32,6 +34,23 @@ def metric_order(name: str) -> tuple:
     return not name.startswith(BEHAVIOUR), natural(name)
 
 
+def level_order(level: str) -> tuple:
+    """A sort key for levels in words: numbers by their value, then names in their natural order."""
+    try:
+        return 0, float(level), []
+    except ValueError:
+        return 1, 0.0, natural(level)
+
+
+def coded(words: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """The number of each word among the distinct ones, (rows,), and these in the order of `level_order`."""
+    import numpy as np
+
+    levels = sorted(set(words), key=level_order)
+    number = {level: i for i, level in enumerate(levels)}
+    return np.array([number[word] for word in words], dtype=np.intp), levels
+
+
 def labels(settings: pd.DataFrame) -> pd.DataFrame:
     """Levels as words, column by column. A key that an option does not have gets the level `absent`."""
     import numpy as np
@@ -45,3 +64,13 @@ def labels(settings: pd.DataFrame) -> pd.DataFrame:
         return pd.Series(named[codes], column.index, dtype=object)
 
     return pd.DataFrame({name: words(settings[name]) for name in settings}, index=settings.index)
+
+
+def some(items: Sequence[str], shown: int = 8) -> str:
+    """A list in words: the first `shown` items, and how many more."""
+    return ", ".join(items[:shown]) + (f" and {len(items) - shown} more" if len(items) > shown else "")
+
+
+def many(n: int, noun: str) -> str:
+    """A number and its noun, in the plural where it needs it."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -22,11 +22,14 @@ import pandas as pd
 
 from benchmarks.measure import ROOT, call, load, now, show
 from creditlab import records
-from creditlab.analysis.agreement.concordance import agreement, kendall_w
+from creditlab.analysis.agreement.concordance import compare_raters
+from creditlab.analysis.agreement.kendall import kendall_w
 from creditlab.analysis.data.cache import NAME as CACHE
 from creditlab.analysis.data.collect import collect
+from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.effects.anova import anova
 from creditlab.analysis.effects.posthoc import posthoc
+from creditlab.analysis.model.fits import Fits, Kind, fit
 
 LEVELS = {"algorithm": 8, "optimiser": 5, "dataset": 4, "architecture": 3}
 
@@ -78,7 +81,7 @@ def timed(what: Callable[[], object], rounds: int = 3) -> list[str]:
 
 
 def report(folder: Path) -> tuple[list[str], float]:
-    """Seconds of wall and processor time of `python -m analysis`, from cold, and the GiB at its peak."""
+    """Seconds of wall and processor time of `creditlab-analyse`, from cold, and the GiB at its peak."""
     (folder / CACHE).unlink(missing_ok=True)
     done, seconds = call(["-m", "creditlab.analysis", str(folder)], ROOT)
     assert done.returncode == 0, done.stderr
@@ -95,7 +98,7 @@ def growth(counts: Sequence[int], metrics: list[str], cores: str) -> None:
             cold = timed(lambda place=Path(place): collect(place), 1)  # type: ignore[misc]
             taken, peak = report(Path(place))
             rows.append([str(len(runs)), *cold, *taken, f"{1000 * float(taken[1]) / len(runs):.2f}", f"{peak:.2f}"])
-    columns = ["runs", "collecting: wall s", "processor s", "report: wall s", "processor s", "ms a run", "peak GiB"]
+    columns = ["runs", "collecting: wall s", "processor s", "report: wall s", "processor s", "ms per run", "peak GiB"]
     show(f"growth, {len(metrics)} metrics ({cores})", columns, rows)
 
 
@@ -109,12 +112,16 @@ def main() -> None:
         return growth(options.growth, names(options.metrics), load())
     generator = np.random.default_rng(0)
     runs, metrics = frame(options.runs, options.metrics, generator), names(options.metrics)
-    factors, cores = list(LEVELS), load()
-    small = runs[[*factors, "seed", "status", *metrics]]
+    cores = load()
+
+    def fitted(kind: Kind = "II") -> Fits:
+        return fit(Sweep.of(runs, list(LEVELS), metrics), kind=kind)
+
+    fits = fitted()
     rows = [
-        ["analysis of variance, unbalanced, type II", *timed(lambda: anova(small, factors, metrics)), "2"],
-        ["type III", *timed(lambda: anova(small, factors, metrics, "III")), "2"],
-        ["post hoc comparisons", *timed(lambda: posthoc(small, factors, metrics), 1), ""],
+        ["analysis of variance, unbalanced, type II", *timed(lambda: anova(fitted())), "2"],
+        ["type III", *timed(lambda: anova(fitted("III"))), "2"],
+        ["post hoc comparisons, of the same fits", *timed(lambda: posthoc(fits), 1), ""],
     ]
     scores = generator.normal(size=10_000) + generator.normal(size=(40, 10_000))
     index = pd.MultiIndex.from_product([range(40), ["0"]])
@@ -122,7 +129,7 @@ def main() -> None:
         ["W, 10,000 items × 40 raters", *timed(lambda: kendall_w(scores)), "1"],
         [
             "with interval, pairs of tests and permutations",
-            *timed(lambda: agreement(pd.DataFrame(scores, index)), 1),
+            *timed(lambda: compare_raters(pd.DataFrame(scores, index)), 1),
             "",
         ],
     ]

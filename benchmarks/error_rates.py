@@ -22,9 +22,10 @@ from scipy import stats
 
 from benchmarks.measure import load, show
 from creditlab.analysis.agreement import fingerprint
+from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.effects.posthoc import posthoc
 from creditlab.analysis.effects.robust import freedman_lane, repeated_measures
-from creditlab.analysis.model.fits import Fit, decompose, fit_all
+from creditlab.analysis.model.fits import Fit, decompose, fit
 
 LEVELS = (0.05, 0.1, 0.2)
 SPREADS = {"1 1 1 1": False, "0.3 1 3 1": False, "4 1 1 1": False, "1 1 1 1 skewed": True, "0.3 1 3 1 skewed": True}
@@ -32,7 +33,7 @@ TERM = ("algorithm",)
 
 
 def f_test(fit: Fit, sums: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-    """p of the F test of the algorithm, a metric each."""
+    """p of the F test of the algorithm, one per metric."""
     df, left = fit.design.df(TERM), fit.design.residual_df
     return stats.f.sf(sums[fit.design.terms.index(TERM)] / df / ((residuals**2).sum(axis=0) / left), df, left)
 
@@ -57,12 +58,12 @@ def block(draws: int, cores: str) -> None:
         values += generator.normal(size=(seeds, draws))[seed] + optimiser[:, None]
         names = [f"m{i}" for i in range(draws)]
         runs = pd.DataFrame(values, columns=names).assign(algorithm=algorithm, optimiser=optimiser, seed=seed)
-        runs, factors = runs.assign(status="complete"), ["algorithm", "optimiser"]
-        (fit,) = fit_all(runs, factors, names).found
-        p = {"F": f_test(fit, fit.sums, fit.residuals), "aligned": aligned_ranks(fit)}
-        for key, tables in (("repeated", repeated_measures(fit)), ("permutation", freedman_lane(fit))):
+        fits = fit(Sweep.of(runs.assign(status="complete"), ["algorithm", "optimiser"], names))
+        (model,) = fits
+        p = {"F": f_test(model, model.sums, model.residuals), "aligned": aligned_ranks(model)}
+        for key, tables in (("repeated", repeated_measures(model)), ("permutation", freedman_lane(model))):
             p[key] = next(table["p"].to_numpy() for table in tables if table["term"].iloc[0] == TERM[0])
-        pairs = posthoc(runs, factors, names).query("factor == 'algorithm'")
+        pairs = posthoc(fits).frame.query("factor == 'algorithm'")
         inside = ((pairs["ci_low"] <= 0) & (pairs["ci_high"] >= 0)).groupby([pairs["method"], pairs["metric"]])
         every, each = inside.all().groupby(level=0).mean(), inside.mean().groupby(level=0).mean()
         wrong = [f"{(p[key] < 0.05).mean():.3f}" for key in ("F", "repeated", "permutation", "aligned")]
@@ -80,12 +81,14 @@ def of_fingerprint(draws: int, cores: str) -> None:
     about = pd.DataFrame({"algorithm": algorithm.astype(str), "seed": seed}).assign(status="complete")
     about["run"] = about["algorithm"] + "-" + about["seed"].astype(str)
     names = [f"w/{i}" for i in range(5)]
-    found = []
+    rows_of_p = []
     for _ in range(draws):
         values = generator.normal(size=(12, 5)) + generator.normal(size=(3, 5))[seed]
         runs = pd.concat([about, pd.DataFrame(values, columns=names)], axis=1)
-        found.append(fingerprint.fingerprint(runs, ["algorithm"], names).table.set_index("classifier")["p"])
-    p = pd.DataFrame(found)
+        rows_of_p.append(
+            fingerprint.fingerprint(Sweep.of(runs, ["algorithm"], names)).frame.set_index("classifier")["p"]
+        )
+    p = pd.DataFrame(rows_of_p)
     rows = [[name, *(f"{(p[name] <= level).mean():.3f}" for level in LEVELS)] for name in p]
     show(f"share of {draws} sweeps without an effect ({cores})", ["classifier", *(f"p ≤ {x}" for x in LEVELS)], rows)
 

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def generator():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+def generator(name: str = "generate"):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -25,6 +25,8 @@ def test_the_generated_pages_are_current():
     generate = generator()
     assert generate.PAGE.read_text() == generate.page(), "run `make docs`"
     assert generate.METRICS_PAGE.read_text() == generate.metrics_page(), "run `make docs`"
+    tables = generator("generate_tables")
+    assert tables.PAGE.read_text() == tables.page(), "run `make docs`"
 
 
 def test_every_metric_says_what_it_is():

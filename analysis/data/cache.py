@@ -1,7 +1,7 @@
 """What was read of a sweep's runs, kept in the sweep's folder for the next time.
 
-A run is read anew if the size or the time of one of its files is another than when it was read; so a run that goes on,
-fails or is repaired is never taken from the cache. A cache that cannot be read is as good as none.
+A run is read again if the size or the time of one of its files has changed since; so a run that goes on, fails or is
+repaired is never taken from the cache. A cache that cannot be read is ignored.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def _load(path: Path) -> dict[str, tuple[list, records.Run]]:
             head, values = json.loads(bytes(file["head"])), file["values"].tolist()
         if head["schema"] != [SCHEMA, records.SCHEMA]:
             return {}
-        known = {}
+        cached = {}
         for row, (name, stamp, status, problem, record, layout, odd) in zip(values, head["runs"], strict=True):
             metrics = dict(zip(head["layouts"][layout], row, strict=False)) | odd
             run = records.Run(path.parent / name, status, problem, record, {"metrics": metrics})
-            known[name] = (stamp, run)
-        return known
+            cached[name] = (stamp, run)
+        return cached
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile):
         return {}
 
 
 def _save(path: Path, stamps: Sequence[list], runs: Sequence[records.Run]) -> None:
-    """Numbers as rows of an array, under names (a *layout*) that most runs share; what a metric holds that is no float
-    beside them. A folder that cannot be written goes without a cache."""
+    """Numbers are kept as rows of an array, under names (a *layout*) that most runs share; values that are no floats
+    stand beside them. A folder that cannot be written has no cache."""
     layouts: dict[tuple[str, ...], int] = {}
     rows, numbers = [], []
     for stamp, run in zip(stamps, runs, strict=True):
@@ -65,8 +65,8 @@ def _save(path: Path, stamps: Sequence[list], runs: Sequence[records.Run]) -> No
         rows.append([run.name, stamp, run.status, run.problem, record, layout, odd])
         numbers.append(list(floats.values()))
     values = np.full((len(runs), max(map(len, numbers))), math.nan)
-    for row, found in zip(values, numbers, strict=True):
-        row[: len(found)] = found
+    for row, of_run in zip(values, numbers, strict=True):
+        row[: len(of_run)] = of_run
     head = json.dumps({"schema": [SCHEMA, records.SCHEMA], "layouts": list(layouts), "runs": rows}).encode()
     arrays = {"head": np.frombuffer(head, np.uint8), "values": values}
     with contextlib.suppress(OSError):
@@ -78,14 +78,14 @@ def read_runs(sweep: Path) -> list[records.Run]:
     and metrics only. Raises RecordError where there is no folder or no run in it."""
     if not sweep.is_dir():
         return records.read_sweep(sweep)  # says so
-    known = _load(sweep / NAME)
+    cached = _load(sweep / NAME)
     stamps, runs = [], []
     for folder in records.run_folders(sweep):
         stamps.append(_stamp(folder))  # before reading: what changes meanwhile is read again the next time
-        stamp, run = known.get(folder.name, (None, None))
+        stamp, run = cached.get(folder.name, (None, None))
         runs.append(run if run and stamp == stamps[-1] else records.read_run(folder))
     if not runs:
         return records.read_sweep(sweep)  # says so
-    if [stamp for stamp, _ in known.values()] != stamps:
+    if [stamp for stamp, _ in cached.values()] != stamps:
         _save(sweep / NAME, stamps, runs)
     return runs

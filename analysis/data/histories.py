@@ -1,22 +1,25 @@
-"""What the runs of a sweep were like on the way: a row a run and recorded step."""
+"""What the runs of a sweep were like during training: one row per run and recorded step."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
-from creditlab.analysis.data.collect import Sweep
+from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.names import SEED
+from creditlab.analysis.table import once
 
 CHANGE = "weights/relative_change"  # the mean over layers of how far the weights moved, ‖W − W₀‖/‖W₀‖
 
 
+@once
 def histories(sweep: Sweep) -> pd.DataFrame:
     """Columns: run, the factors, seed, step, epoch, then the metrics (NaN where a step has none), of complete runs.
 
     Where layers record their relative change, CHANGE is their mean.
     """
-    runs = sweep.usable
-    runs = runs[runs["status"] == "complete"].sort_values("run")
+    runs = sweep.complete.sort_values("run") if sweep.named else sweep.complete[:0].assign(run="")
     rows = []
     for settings in runs[["run", *sweep.factors, SEED]].to_dict("records"):
         for point in sweep.named[settings["run"]].history():
@@ -26,6 +29,6 @@ def histories(sweep: Sweep) -> pd.DataFrame:
     return frame.assign(**{CHANGE: frame[layers].mean(axis=1)}) if layers else frame
 
 
-def outcomes(history: pd.DataFrame, factors: list[str]) -> list[str]:
+def outcomes(history: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     """The metrics among the columns of `histories`."""
     return [column for column in map(str, history) if column not in {"run", *factors, SEED, "step", "epoch"}]

@@ -1,7 +1,7 @@
 """How raters score the items of a test set, from what each run left of every sample.
 
     loss        an item is a test sample, its score the loss: how hard it is
-    confusion   an item is a pair of classes i ≠ j, its score the share of samples of i that are taken for j
+    confusion   an item is a pair of classes i ≠ j, its score the share of samples of i that are confused with j
 
 A rater is a level of a factor: its score for a seed is the mean over its runs of that seed.
 """
@@ -21,26 +21,26 @@ from creditlab.records import CONFUSED, Run
 
 
 def confusion(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The share of each class's samples taken for each other class, (classes · (classes − 1),), row by row."""
+    """The share of each class's samples confused with each other class, (classes · (classes − 1),), row by row."""
     classes = 1 + int(label.max())
-    known = predicted < classes  # a class that no test sample has is nobody's to be taken for
-    pairs = label[known].astype(int) * classes + predicted[known]
+    valid = predicted < classes  # a class that no test sample has is left out
+    pairs = label[valid].astype(int) * classes + predicted[valid]
     counts = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
     rates = counts / np.bincount(label, minlength=classes)[:, None].clip(min=1)
     return rates[~np.eye(classes, dtype=bool)]
 
 
 def pairs(label: np.ndarray) -> pd.MultiIndex:
-    """The items of `confusion`: a class, and the other that it is taken for."""
+    """The items of `confusion`: a class, and the other that it is confused with."""
     classes = range(1 + int(label.max()))
     return pd.MultiIndex.from_tuples(list(permutations(classes, 2)), names=["class", "taken_for"])
 
 
 def rate(
-    runs: pd.DataFrame, found: Mapping[str, Run], factors: Sequence[str], notes: list[str]
+    runs: pd.DataFrame, named: Mapping[str, Run], factors: Sequence[str], notes: list[str]
 ) -> dict[tuple[str, str], pd.DataFrame]:
-    """{(score, factor): scores} over `runs` of one data set, each read once; a row a rater and seed, a column an item
-    (of confusion: a pair of classes, so that columns have two levels).
+    """{(score, factor): scores} over `runs` of one data set, each read once; one row per rater and seed, one column
+    per item (of confusion: a pair of classes, so that columns have two levels).
 
     {} if the runs do not have the same test set. `notes` gets what was left out and why.
     """
@@ -55,7 +55,7 @@ def rate(
     words = labels(runs[list(dict.fromkeys([*factors, SEED]))])
     for run, row in zip(runs["run"], words.to_dict("records"), strict=True):
         try:
-            arrays = found[run].arrays()
+            arrays = named[run].arrays()
             loss, label = arrays["test/loss"].astype(float), arrays["test/label"]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             unread.append(f"{run} ({type(error).__name__}: {error})")

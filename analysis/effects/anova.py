@@ -3,57 +3,69 @@
     η² = SS / SS_total    partial η² = SS / (SS + SS_residual)    ω² = (SS − df MS_residual) / (SS_total + MS_residual)
 
 Sums of squares are those of `fits`; SS_total is the corrected total, which the effects of an unbalanced design need not
-add up to. p is that of the F test, adjusted by Holm within a family: all tests of one term, one a metric.
+add up to. p is that of the F test, adjusted by Holm within a family: all tests of one term, one per metric.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from creditlab.analysis.effects.shares import intervals
-from creditlab.analysis.model.design import Design, Term
-from creditlab.analysis.model.fits import Fit, Kind, fit_all
+from creditlab.analysis.model.fits import Fit, Fits, Model, name_of
 from creditlab.analysis.model.multiplicity import holm
-from creditlab.analysis.names import RESIDUAL, SEED
+from creditlab.analysis.model.shares import intervals
+from creditlab.analysis.names import RESIDUAL, SEED, many, some
+from creditlab.analysis.table import statistic
 
-COLUMNS = [
-    *["metric", "term", "sum_sq", "df", "F", "p", "p_adjusted", "eta_sq", "partial_eta_sq", "omega_sq", "n"],
-    *["eta_sq_low", "eta_sq_high", "partial_eta_sq_low", "partial_eta_sq_high", "omega_sq_low", "omega_sq_high"],
-]
-
-
-@dataclass(frozen=True)
-class Model:
-    """What was fitted to the metrics that have a value for the same runs."""
-
-    metrics: list[str]
-    n: int
-    left_out: dict[str, int]  # by status: diverged runs, and complete ones without a finite value
-    terms: list[str]
-    residual_df: int
-    balanced: bool
-    method: Literal["closed form", "projection"]
-    kind: Kind  # of the sums of squares; all kinds agree where balanced
-    seed: str  # what it is in this model
-    notes: list[str]
+SHARE = "share of the total sum of squares"
+MODELS = 8  # that the notes name
 
 
-@dataclass(frozen=True)
-class Anova:
-    table: pd.DataFrame  # COLUMNS; a row a term and metric, the residual last
-    models: list[Model]  # the one with most metrics first
-    untested: dict[str, str]  # metric → why
-    families: dict[str, int]  # term → number of tests that Holm's correction is over
+@statistic(
+    "Analysis of variance",
+    "One row per metric and term; the residual is the last term of each metric.",
+    {
+        "metric": "name of the metric",
+        "term": "factor, interaction of factors, or the seed",
+        "sum_sq": ("sum of squares", "the metric's unit squared"),
+        "df": "degrees of freedom",
+        "F": "mean square over that of the residual",
+        "p": "p of the F test",
+        "p_adjusted": "p adjusted by Holm over all tests of this term",
+        "eta_sq": f"η²: {SHARE}",
+        "partial_eta_sq": "partial η²: share of what this term and the residual have together",
+        "omega_sq": "ω²: η² corrected for chance, negative where chance explains more",
+        "n": "runs",
+        "eta_sq_low": "lower end of the interval of η²",
+        "eta_sq_high": "upper end of the interval of η²",
+        "partial_eta_sq_low": "lower end of the interval of partial η²",
+        "partial_eta_sq_high": "upper end of the interval of partial η²",
+        "omega_sq_low": "lower end of the interval of ω²",
+        "omega_sq_high": "upper end of the interval of ω²",
+    },
+    place=20,
+)
+def anova(fits: Fits) -> tuple[pd.DataFrame, list[str]]:
+    """F tests and effect sizes of all terms and metrics. The notes say what was fitted, what was left out and why."""
+    if not fits.models:
+        return anova.empty(), _notes(fits, {})
+    table = pd.concat(map(_tabulate, fits), ignore_index=True)
+    table["p_adjusted"] = np.nan
+    for _, p in table[table["term"] != RESIDUAL].groupby("term", sort=False)["p"]:
+        table.loc[p.index, "p_adjusted"] = holm(p.to_numpy())
+    position = {metric: i for i, metric in enumerate(fits.sweep.outcomes)}
+    table = table.sort_values("metric", key=lambda names: names.map(position), kind="stable", ignore_index=True)
+    return table[list(anova.columns)], _notes(fits, families(table))
 
 
-def name(term: Term) -> str:
-    return ":".join(term)
+def families(table: pd.DataFrame) -> dict[str, int]:
+    """{term: number of tests that Holm's correction is over} of a table of `anova`."""
+    tests = table[table["term"] != RESIDUAL]
+    return {str(term): int(size) for term, size in tests.groupby("term", sort=False).size().items()}
 
 
 def _tabulate(fit: Fit) -> pd.DataFrame:
@@ -79,66 +91,38 @@ def _tabulate(fit: Fit) -> pd.DataFrame:
     for effect, ends in (("eta_sq", shares), ("partial_eta_sq", partial), ("omega_sq", shares)):
         columns |= {f"{effect}_low": [ends[0], none], f"{effect}_high": [ends[1], none]}
     table = pd.DataFrame({key: np.concatenate(parts).T.ravel() for key, parts in columns.items()})
-    terms = [*map(name, design.terms), RESIDUAL]
+    terms = [*map(name_of, design.terms), RESIDUAL]
     table["metric"] = np.repeat(np.array(fit.metrics, dtype=object), len(terms))
     table["term"] = np.tile(np.array(terms, dtype=object), len(fit.metrics))
     table["n"] = len(values)
     return table.astype({"df": int})
 
 
-def _adjust(table: pd.DataFrame) -> dict[str, int]:
-    """Write the adjusted p of each family into `table`; their sizes."""
-    families = {}
-    table["p_adjusted"] = np.nan
-    for term, p in table[table["term"] != RESIDUAL].groupby("term", sort=False)["p"]:
-        table.loc[p.index, "p_adjusted"] = holm(p.to_numpy())
-        families[str(term)] = len(p)
-    return families
+def _notes(fits: Fits, families: Mapping[str, int]) -> list[str]:
+    """What was fitted, what was left out and why."""
+    lines = []
+    for fit in fits.models[:MODELS]:
+        lines += [_sentence(fit.model, alone=len(fits.models) == 1), *(f"  {note}" for note in fit.notes)]
+    if len(fits.models) > MODELS:
+        lines.append(f"… and {len(fits.models) - MODELS} more models, in analysis.json")
+    if families:
+        sizes = ", ".join(f"{term} {size}" for term, size in families.items())
+        lines.append(f"p: F test, Holm's adjustment over all tests of one term ({sizes}). η²: share of the total SS.")
+    metrics = defaultdict(list)
+    for metric, reason in fits.untested.items():
+        metrics[reason].append(metric)
+    return lines + [f"Not tested, {reason}: {some(names)}" for reason, names in metrics.items()]
 
 
-def _role(design: Design) -> str:
-    """What the seed is in the model."""
-    if (SEED,) not in design.terms:
-        return "replicate"
-    once = len(np.unique(design.codes, axis=0)) == len(design.codes)
-    if design.balanced:
-        return "random block, repeated measures" if once else "random block, replicated"
-    return "random block, incomplete"
-
-
-def anova(
-    runs: pd.DataFrame,
-    factors: Sequence[str],
-    metrics: Sequence[str],
-    kind: Kind = "II",
-    strict: bool = False,
-    order: int = 2,
-) -> Anova:
-    """Analyse each of `metrics`, columns of `runs` (a row a finished run, with `factors`, seed and status), with
-    interactions of up to `order` factors.
-
-    Raises AnalysisError if `strict` and a combination of levels has no run.
-    """
-    fits = fit_all(runs, factors, metrics, kind, strict, order)
-    models = [
-        Model(
-            metrics=fit.metrics,
-            n=len(fit.values),
-            left_out=fit.left_out,
-            terms=[name(term) for term in fit.design.terms],
-            residual_df=fit.design.residual_df,
-            balanced=fit.design.balanced,
-            method="closed form" if fit.design.balanced else "projection",
-            kind=kind,
-            seed=_role(fit.design),
-            notes=fit.notes,
-        )
-        for fit in fits.found
-    ]
-    if not models:
-        return Anova(pd.DataFrame(columns=COLUMNS), models, fits.untested, {})
-    table = pd.concat(map(_tabulate, fits.found), ignore_index=True)
-    families = _adjust(table)
-    position = {metric: i for i, metric in enumerate(metrics)}
-    table = table.sort_values("metric", key=lambda names: names.map(position), kind="stable", ignore_index=True)
-    return Anova(table[COLUMNS], models, fits.untested, families)
+def _sentence(model: Model, alone: bool) -> str:
+    """A model in words."""
+    metrics = "" if alone else f" for {many(len(model.metrics), 'metric')} ({some(model.metrics, 3)})"
+    left_out = ", ".join(f"{n} {status}" for status, n in model.left_out.items())
+    terms = " + ".join(f"{term} (block)" if term == SEED else term for term in model.terms)
+    squares = "balanced, so that the sums of squares of types I, II and III agree"
+    return (
+        f"Model{metrics}: {terms}; n = {many(model.n, 'run')}"
+        f"{f' (left out, diverged or no finite value: {left_out})' if left_out else ''}; "
+        f"residual df {model.residual_df}; the seed is a {model.seed}; "
+        f"{squares if model.balanced else f'unbalanced, sums of squares of type {model.kind}'} ({model.method})."
+    )

@@ -1,15 +1,14 @@
-"""What goes with what: metrics with accuracy across runs, and metrics over training.
+"""What goes with what: each metric with an outcome (test accuracy), across runs.
 
-*Association*: Pearson's r of a metric with an outcome, in scopes that answer different questions. Across all runs r is
-large as soon as algorithms differ in both, which says nothing of the runs of one algorithm. *Within* takes each level's
-means away first; *between* is of the means of levels, of which there are few.
+Pearson's r of a metric with an outcome, in scopes that answer different questions. Across all runs r is large as soon
+as algorithms differ in both, which says nothing about the runs of one algorithm. *Within* takes each level's means away
+first; *between* is of the means of levels, of which there are few.
 
-Runs of one seed share their start, and runs of one level its effect: they are no independent points (taken as such, p
-of unrelated metrics is below 0.05 in up to one of four). Across and within, levels are what they are and seeds are
-drawn: the spread of z = artanh r is that of the jackknife over seeds, and interval and p are Student's t of z over it
-with one degree of freedom less than there are seeds. They need three seeds. Between levels it is Fisher's z of means.
-
-*Trajectories*: mean over seeds (over the runs of each first) with Student's band, by level and step.
+Runs of one seed share their start, and runs of one level share its effect: they are no independent points (taken as
+such, p of unrelated metrics is below 0.05 in up to one of four). Across and within, levels are what they are and seeds
+are drawn: the spread of z = artanh r is that of the jackknife over seeds, and interval and p are Student's t of z over
+it with one degree of freedom less than there are seeds. They need three seeds. Between levels it is Fisher's z of
+means.
 """
 
 from __future__ import annotations
@@ -20,12 +19,58 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from creditlab.analysis.data.histories import outcomes
+from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.names import LEVEL, SEED, labels
+from creditlab.analysis.table import stacked, statistic
 
-COLUMNS = ["factor", "outcome", "metric", "scope", "n", "r", "ci_low", "ci_high", "p", "spearman"]
-TRAJECTORIES = ["factor", "level", "metric", "step", "n", "mean", "low", "high"]
+OUTCOME = "test/accuracy"
 ROUNDING = 1e-15
+
+
+@statistic(
+    "Association with accuracy",
+    "One row per metric and scope: across runs, within and between levels. Intervals need three seeds.",
+    {
+        "factor": "the factor whose levels make the scopes",
+        "outcome": "what the metric is associated with",
+        "metric": "name of the metric",
+        "scope": "across all runs, within levels (pooled, and of each), or between levels",
+        "n": "runs; levels, in the scope between levels",
+        "r": "Pearson's r, in [−1, 1]",
+        "ci_low": "lower end of its interval",
+        "ci_high": "upper end of its interval",
+        "p": "its p, not adjusted",
+        "spearman": "Spearman's ρ, in [−1, 1]",
+    },
+    place=150,
+)
+def association(sweep: Sweep) -> pd.DataFrame:
+    """r of each metric with OUTCOME, by each factor: across all runs, within its levels and between them."""
+    factors = sweep.factors if OUTCOME in sweep.metrics else []
+    return stacked([_of_factor(sweep, factor) for factor in factors], list(association.columns))
+
+
+def _of_factor(sweep: Sweep, factor: str) -> pd.DataFrame:
+    runs, metrics = sweep.complete, [metric for metric in sweep.outcomes if metric != OUTCOME]
+    words = labels(runs[[factor, SEED]])
+    y, values = runs[[OUTCOME]].to_numpy(float), runs[metrics].to_numpy(float)
+    present = np.isfinite(values) & np.isfinite(y)
+    groups: dict[bytes, list[int]] = {}  # metrics with a value for the same runs
+    for index in range(len(metrics)):
+        groups.setdefault(present[:, index].tobytes(), []).append(index)
+    tables = []
+    for members in groups.values():
+        kept = present[:, members[0]]
+        if not kept.any():
+            continue
+        level, names = pd.factorize(words.loc[kept, factor], sort=True)
+        seed = pd.factorize(words.loc[kept, SEED], sort=True)[0]
+        for table in _scopes(values[np.ix_(kept, members)], y[kept], factor, level, list(names), seed):
+            tables.append(table.assign(metric=[metrics[i] for i in members], index=members))
+    if not tables:
+        return association.empty()
+    table = pd.concat(tables, ignore_index=True).sort_values(["index", "place"], ignore_index=True)
+    return table.assign(factor=factor, outcome=OUTCOME)
 
 
 def _centred(values: np.ndarray, level: np.ndarray) -> np.ndarray:
@@ -86,56 +131,17 @@ def over_seeds(x: np.ndarray, y: np.ndarray, level: np.ndarray, seed: np.ndarray
 def _scopes(
     x: np.ndarray, y: np.ndarray, factor: str, level: np.ndarray, names: Sequence[str], seed: np.ndarray
 ) -> Iterator[pd.DataFrame]:
-    """A table a scope, a row a metric, of runs that all have a value."""
-    every, means = np.zeros(len(x), int), [np.stack([v[level == i].mean(0) for i in range(len(names))]) for v in (x, y)]
-    each = [(f"within {factor}={name}", level == i, every) for i, name in enumerate(names)]
-    found: list[tuple] = [("across all runs", x, y, over_seeds(x, y, every, seed))]
-    found += [(f"within {factor}", _centred(x, level), _centred(y, level), over_seeds(x, y, level, seed))]
-    found += [(f"between {factor}", *means, fisher(*means))]
-    for scope, rows, one in each:
-        own = over_seeds(x[rows], y[rows], one[rows], np.unique(seed[rows], return_inverse=True)[1].ravel())
-        found.append((scope, x[rows], y[rows], own))
-    for place, (scope, a, b, (r, low, high, p)) in enumerate(found):
+    """One table per scope with one row per metric, of runs that all have a value."""
+    one = np.zeros(len(x), int)  # a single level
+    means = [np.stack([v[level == i].mean(0) for i in range(len(names))]) for v in (x, y)]
+    scopes: list[tuple] = [("across all runs", x, y, over_seeds(x, y, one, seed))]
+    scopes += [(f"within {factor}", _centred(x, level), _centred(y, level), over_seeds(x, y, level, seed))]
+    scopes += [(f"between {factor}", *means, fisher(*means))]
+    for i, name in enumerate(names):
+        rows = level == i
+        seeds = np.unique(seed[rows], return_inverse=True)[1].ravel()
+        scopes.append((f"within {factor}={name}", x[rows], y[rows], over_seeds(x[rows], y[rows], one[rows], seeds)))
+    for place, (scope, a, b, (r, low, high, p)) in enumerate(scopes):
         ranks = (stats.rankdata(v, axis=0) - (len(a) + 1) / 2 for v in (a, b))
         columns = {"n": len(a), "r": r, "ci_low": low, "ci_high": high, "p": p, "spearman": _r(*ranks)}
         yield pd.DataFrame(columns).assign(scope=scope, place=place)
-
-
-def association(runs: pd.DataFrame, factor: str, outcome: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """r of each of `metrics` with `outcome` over `runs` (a row a run, with `factor` and seed): across all, within the
-    levels of `factor` (pooled, and of each), and between them. Columns: COLUMNS."""
-    runs = runs[runs["status"] == "complete"] if "status" in runs else runs
-    words = labels(runs[[factor, SEED]])
-    y, values = runs[[outcome]].to_numpy(float), runs[list(metrics)].to_numpy(float)
-    there = np.isfinite(values) & np.isfinite(y)
-    groups: dict[bytes, list[int]] = {}  # metrics with a value for the same runs
-    for index in range(len(metrics)):
-        groups.setdefault(there[:, index].tobytes(), []).append(index)
-    tables = []
-    for members in groups.values():
-        kept = there[:, members[0]]
-        if not kept.any():
-            continue
-        level, names = pd.factorize(words.loc[kept, factor], sort=True)
-        seed = pd.factorize(words.loc[kept, SEED], sort=True)[0]
-        for table in _scopes(values[np.ix_(kept, members)], y[kept], factor, level, list(names), seed):
-            tables.append(table.assign(metric=[metrics[i] for i in members], index=members))
-    if not tables:
-        return pd.DataFrame(columns=COLUMNS)
-    table = pd.concat(tables, ignore_index=True).sort_values(["index", "place"], ignore_index=True)
-    return table.assign(factor=factor, outcome=outcome)[COLUMNS]
-
-
-def trajectories(history: pd.DataFrame, factors: Sequence[str], factor: str) -> pd.DataFrame:
-    """Of `histories`, mean and band of every metric by level of `factor` and step. Columns: TRAJECTORIES.
-
-    One seed has a mean and no band (NaN).
-    """
-    words = labels(history[[factor, SEED]])
-    metrics = outcomes(history, list(factors))
-    long = history[["step", *metrics]].assign(level=words[factor], seed=words[SEED])
-    long = long.melt(["level", "seed", "step"], var_name="metric", value_name="value").dropna(subset="value")
-    seeds = long.groupby(["level", "metric", "step", "seed"], sort=False)["value"].mean()
-    table = seeds.groupby(["level", "metric", "step"]).agg(n="count", mean="mean", spread="std").reset_index()
-    wide = stats.t.ppf((1 + LEVEL) / 2, table["n"] - 1) * table["spread"] / np.sqrt(table["n"])
-    return table.assign(factor=factor, low=table["mean"] - wide, high=table["mean"] + wide)[TRAJECTORIES]

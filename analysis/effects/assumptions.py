@@ -3,24 +3,19 @@
 Normality: Shapiro & Wilk's test (1965) of the model's residuals; above 5,000 runs, beyond which its p is not accurate,
 D'Agostino & Pearson's K² (1973). Equal spread: Brown & Forsythe's test (1974), Levene's around the median, of the
 residuals between cells (combinations of levels, the seed aside). With few seeds neither has much power: that an
-assumption was not refuted does not say that it holds.
+assumption was not rejected does not say that it holds.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from creditlab.analysis.model.fits import fit_all
+from creditlab.analysis.model.fits import Fits
+from creditlab.analysis.names import ALPHA
+from creditlab.analysis.table import stacked, statistic
 
-COLUMNS = [
-    *["metric", "n", "normality_test", "normality", "p_normality", "smallest_cell"],
-    *["spread", "spread_df1", "spread_df2", "p_spread", "fails"],
-]
-ALPHA = 0.05
 SHAPIRO_UP_TO = 5000  # runs
 
 
@@ -43,24 +38,41 @@ def brown_forsythe(values: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, i
     return np.divide(between, within, out=np.full_like(between, np.nan), where=within > 0), k - 1, n - k
 
 
-def assumptions(runs: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str], order: int = 2) -> pd.DataFrame:
-    """A row for each of `metrics`, as `anova` takes them; `fails` names what is refuted at 0.05 (normality,
-    spread). Columns: COLUMNS."""
+@statistic(
+    "Assumptions",
+    "One row per metric: are its residuals normal, and equally spread over cells?",
+    {
+        "metric": "name of the metric",
+        "n": "runs",
+        "normality_test": "test of normality",
+        "normality": "its statistic",
+        "p_normality": "its p",
+        "smallest_cell": "runs in the smallest cell",
+        "spread": "F of Brown & Forsythe's test of equal spread",
+        "spread_df1": "its degrees of freedom, between cells",
+        "spread_df2": "its degrees of freedom, within cells",
+        "p_spread": "its p",
+        "fails": "the assumptions that are rejected at .05",
+    },
+    place=70,
+)
+def assumptions(fits: Fits) -> pd.DataFrame:
+    """Tests of what the F test assumes, on the residuals of each metric."""
     tables = []
-    for fit in fit_all(runs, factors, metrics, order=order).found:
+    for fit in fits:
         n = len(fit.residuals)
         if n <= SHAPIRO_UP_TO:
-            test, (statistic, p) = "Shapiro-Wilk", stats.shapiro(fit.residuals, axis=0)
+            test, (score, p) = "Shapiro-Wilk", stats.shapiro(fit.residuals, axis=0)
         else:
-            test, (statistic, p) = "D'Agostino-Pearson", stats.normaltest(fit.residuals, axis=0)
+            test, (score, p) = "D'Agostino-Pearson", stats.normaltest(fit.residuals, axis=0)
         cells = fit.design.cells()
         f, df1, df2 = brown_forsythe(fit.residuals, cells)
-        table = pd.DataFrame({"metric": fit.metrics, "normality": statistic, "p_normality": p, "spread": f})
+        table = pd.DataFrame({"metric": fit.metrics, "normality": score, "p_normality": p, "spread": f})
         table["p_spread"] = stats.f.sf(f, df1, df2)
         table[["n", "normality_test", "smallest_cell", "spread_df1", "spread_df2"]] = [
             *[n, test, np.bincount(cells).min(), df1, df2]
         ]
-        refuted = (("normality", p), ("spread", table["p_spread"].to_numpy()))
-        table["fails"] = [" and ".join(name for name, each in refuted if each[i] < ALPHA) for i in range(len(table))]
+        rejected = (("normality", p), ("spread", table["p_spread"].to_numpy()))
+        table["fails"] = [" and ".join(name for name, each in rejected if each[i] < ALPHA) for i in range(len(table))]
         tables.append(table)
-    return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
+    return stacked(tables, list(assumptions.columns))

@@ -9,74 +9,46 @@ spread, and what a seed does to both levels cancels. Its interval is for one pai
 pairs of a factor. *Paired, all* stands in for Games-Howell where seeds are a block: the same, with Bonferroni's
 interval and p, which hold for all pairs of a factor at once (each pair has a spread of its own, for which the
 studentised range is too short: Maxwell 1980, J. Educ. Stat. 5).
-
-The studentised range of k normal means, w its range and s² an independent χ²_ν/ν:
-    P(q) = ∫ f_ν(s) W(qs) ds    W(w) = k ∫ φ(z) [Φ(z) − Φ(z − w)]^(k−1) dz
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
-from scipy.interpolate import CubicSpline
+from scipy import stats
 
-from creditlab.analysis.effects.robust import cell_moments
-from creditlab.analysis.model.fits import Fit, fit_all
+from creditlab.analysis.model.fits import Fit, Fits
+from creditlab.analysis.model.intervals import half_width
 from creditlab.analysis.model.multiplicity import holm
+from creditlab.analysis.model.studentised_range import range_quantile, range_sf
 from creditlab.analysis.names import LEVEL, SEED, labels
+from creditlab.analysis.table import stacked, statistic
 
-COLUMNS = [
-    *["metric", "factor", "level_a", "level_b", "method", "difference", "ci_low", "ci_high"],
-    *["t", "df", "p", "p_adjusted", "n_a", "n_b"],
-]
-
-
-@cache
-def _range_of_normals(k: int) -> CubicSpline:
-    """1 − W(w) of k normals."""
-    z, weight = np.polynomial.legendre.leggauss(200)
-    z, weight = 9 * z, 9 * weight
-    w = np.linspace(0, 60, 1501)
-    # As 1 = k ∫ φ Φ^(k−1), the difference of the integrands keeps the digits that 1 − W would lose.
-    below = special.ndtr(z)[None, :] ** (k - 1)
-    inside = (special.ndtr(z)[None, :] - special.ndtr(z[None, :] - w[:, None])) ** (k - 1)
-    density = k * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    beyond = ((below - inside) * density * weight).sum(axis=1)
-    return CubicSpline(w, beyond)
-
-
-def range_sf(q: np.ndarray, k: int, df: np.ndarray) -> np.ndarray:
-    """P(Q > q) of the studentised range of k means, elementwise; absolute error below 1e-8."""
-    q, df = np.broadcast_arrays(np.asarray(q, float), np.asarray(df, float))
-    node, weight = np.polynomial.legendre.leggauss(96)
-    low, high = (np.sqrt(stats.chi2.ppf(edge, df) / df) for edge in (1e-13, 1 - 1e-13))
-    s = low[..., None] + (high - low)[..., None] * (node + 1) / 2
-    density = 2 * df[..., None] * s * stats.chi2.pdf(df[..., None] * s**2, df[..., None])
-    beyond = _range_of_normals(k)((q[..., None] * s).clip(0, 60))
-    return ((density * beyond * weight).sum(axis=-1) * (high - low) / 2).clip(0, 1)
-
-
-def range_quantile(k: int, df: np.ndarray) -> np.ndarray:
-    """The q that the studentised range of k means exceeds with probability 1 − LEVEL, by Newton's method on
-    log P over log q."""
-    df = np.asarray(df, float)
-    q = np.sqrt(2) * stats.t.isf((1 - LEVEL) / (2 * k), df)  # not far off
-    for _ in range(8):
-        here, above = range_sf(q, k, df), range_sf(q * (1 + 1e-5), k, df)
-        slope = (np.log(above) - np.log(here)) / np.log(1 + 1e-5)
-        q = q * np.exp((np.log(1 - LEVEL) - np.log(here)) / slope)
-    return q
+PAIR: dict[str, str | tuple[str, str]] = {
+    "metric": "name of the metric",
+    "factor": "the factor whose levels are compared",
+    "level_a": "one level",
+    "level_b": "the other level",
+    "method": "Tukey, Games-Howell, paired, or paired over all pairs at once",
+    "difference": ("mean at level_a minus mean at level_b", "the metric's"),
+    "ci_low": ("lower end of its interval", "the metric's"),
+    "ci_high": ("upper end of its interval", "the metric's"),
+    "t": "difference over its standard error",
+    "df": "degrees of freedom",
+    "p": "p of this pair alone",
+    "p_adjusted": "p over all pairs of levels of the factor",
+    "n_a": "runs at level_a; seeds, where the comparison is paired",
+    "n_b": "runs at level_b; seeds, where the comparison is paired",
+}
 
 
 def _simultaneous(
     fit: Fit, factor: str, method: str, difference: np.ndarray, error: np.ndarray, df: np.ndarray
 ) -> Iterator[pd.DataFrame]:
-    """Tables, a pair each, from (pairs, metrics) arrays; `df` too."""
+    """One table per pair of levels, from (pairs, metrics) arrays; `df` too."""
     axis = fit.design.axes.index(factor)
     levels, counts = fit.design.levels[axis], np.bincount(fit.design.codes[:, axis])
     t = difference / error
@@ -92,19 +64,16 @@ def _simultaneous(
 
 
 def tukey(fit: Fit, factor: str) -> Iterator[pd.DataFrame]:
-    """A table a pair of levels."""
+    """One table per pair of levels."""
     design = fit.design
-    effects = [term for term in design.terms if term != (SEED,)]
-    columns = [design.columns(term) for term in effects]
-    start = sum(each.shape[1] for each in columns[: effects.index((factor,))])
-    own = slice(start, start + design.df((factor,)))
-    q, r = np.linalg.qr(design.within(np.hstack(columns)))
+    q, r = design.factorised
+    columns = design.place[(factor,)]
     inverse = np.linalg.inv(r)
     levels = design.df((factor,)) + 1
     pairs = np.array(list(combinations(range(levels), 2)))
     chosen = np.eye(levels)[pairs[:, 0]] - np.eye(levels)[pairs[:, 1]]  # (pairs, levels)
     coded = chosen @ np.vstack([np.eye(levels - 1), np.full((1, levels - 1), -1.0)])
-    weights = coded @ inverse[own]  # on the projections q'y
+    weights = coded @ inverse[columns]  # on the projections q'y
     mean_square = (fit.residuals**2).sum(axis=0) / design.residual_df
     error = np.sqrt((weights**2).sum(axis=1)[:, None] * mean_square)
     df = np.full(error.shape, float(design.residual_df))
@@ -112,15 +81,11 @@ def tukey(fit: Fit, factor: str) -> Iterator[pd.DataFrame]:
 
 
 def games_howell(fit: Fit, factor: str) -> Iterator[pd.DataFrame]:
-    """A table a pair of levels; none where seeds are a block or a cell has fewer than two runs."""
-    if (SEED,) in fit.design.terms:
+    """One table per pair of levels; none where seeds are a block or a cell has fewer than two runs."""
+    if fit.design.paired or fit.cell_moments is None:
         return
-    moments = cell_moments(fit)
-    if moments is None:
-        return
-    counts, means, variances = moments
-    shape = [levels for axis, levels in zip(fit.design.axes, fit.design.shape, strict=True) if axis != SEED]
-    axis = [name for name in fit.design.axes if name != SEED].index(factor)
+    counts, means, variances = fit.cell_moments
+    shape, axis = fit.design.cell_shape, fit.design.varying.index(factor)
     level = np.indices(shape)[axis].ravel()  # of each cell
     others = len(counts) // shape[axis]
     pieces = variances / counts[:, None] / others**2
@@ -138,7 +103,7 @@ def games_howell(fit: Fit, factor: str) -> Iterator[pd.DataFrame]:
 def paired(
     runs: pd.DataFrame, factor: str, others: list[str], metrics: list[str], values: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Differences by seed between the levels of `factor`, of runs that agree in `others`. Columns: COLUMNS.
+    """Differences by seed between the levels of `factor`, of runs that agree in `others`, in the columns of `posthoc`.
 
     Only pairs of levels that share at least two seeds appear.
     """
@@ -151,20 +116,20 @@ def paired(
         both = means.loc[a].align(means.loc[b], join="inner", axis=0)
         difference = (both[0] - both[1]).groupby(level=0).mean()
         n = difference.notna().sum()
-        mean, error = difference.mean(), difference.std() / np.sqrt(n)
-        t = (mean / error).where(n > 1)
-        wide = pd.Series(stats.t.ppf((1 + LEVEL) / 2, n - 1), n.index) * error
+        mean, sd = difference.mean(), difference.std()
+        t = (mean / (sd / np.sqrt(n))).where(n > 1)
+        wide = half_width(sd, n)
         columns = {"metric": metrics, "difference": mean, "t": t, "df": n - 1, "p": 2 * stats.t.sf(t.abs(), n - 1)}
         columns |= {"ci_low": mean - wide, "ci_high": mean + wide, "n_a": n, "n_b": n}
         table = pd.DataFrame(columns).assign(factor=factor, level_a=a, level_b=b, method="paired")
         tables.append(table[n > 1])
     if not tables:
-        return pd.DataFrame(columns=COLUMNS)
+        return posthoc.empty()
     table = pd.concat(tables, ignore_index=True)
     table["p_adjusted"] = table.groupby("metric", sort=False)["p"].transform(
         lambda p: pd.Series(holm(p.to_numpy()), p.index) if p.notna().all() else np.nan
     )
-    return table[COLUMNS]
+    return table[list(posthoc.columns)]
 
 
 def at_once(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -176,17 +141,16 @@ def at_once(pairs: pd.DataFrame) -> pd.DataFrame:
     return pairs.assign(method="paired, all", **ends, p_adjusted=(m * pairs["p"]).clip(upper=1))
 
 
-def posthoc(runs: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str], order: int = 2) -> pd.DataFrame:
-    """A row for each of `metrics` (as `anova` takes them), factor, pair of levels and method that the runs can bear.
-    Columns: COLUMNS."""
+@statistic("Pairwise comparisons", "One row per metric, factor, pair of levels and method.", PAIR, place=90)
+def posthoc(fits: Fits) -> pd.DataFrame:
+    """Differences between the levels of each factor, by each method that the runs can bear."""
     tables = []
-    for fit in fit_all(runs, factors, metrics, order=order).found:
-        varying = [axis for axis in fit.design.axes if axis != SEED]
+    for fit in fits:
+        varying = fit.design.varying
         for factor in (axis for axis in varying if (axis,) in fit.design.terms):
             for method in (tukey, games_howell):
                 tables += [table.assign(factor=factor) for table in method(fit, factor)]
             others = [other for other in varying if other != factor]
             pairs = paired(fit.runs, factor, others, fit.metrics, fit.values)
-            tables += [pairs, *[at_once(pairs)] * ((SEED,) in fit.design.terms)]
-    tables = [table for table in tables if len(table)]
-    return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
+            tables += [pairs, *[at_once(pairs)] * fit.design.paired]
+    return stacked(tables, list(posthoc.columns))

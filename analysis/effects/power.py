@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-COLUMNS = [
-    *["metric", "factor", "level_a", "level_b", "seeds", "effect", "sd", "sd_high"],
-    *["power_now", "seeds_needed", "seeds_needed_safe"],
-]
-ALPHA = 0.05
+from creditlab.analysis.effects.posthoc import posthoc
+from creditlab.analysis.model.fits import Fits
+from creditlab.analysis.names import ALPHA
+from creditlab.analysis.table import statistic
+
 POWER = 0.8
 MOST = 100_000  # seeds
 
@@ -51,9 +51,28 @@ def seeds_for(standardised: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(effect), np.nan, np.where(seeds > MOST, np.inf, seeds))
 
 
-def power(comparisons: pd.DataFrame, effect: float | None = None) -> pd.DataFrame:
-    """A row for each paired comparison of `comparisons` (of `posthoc`); `effect` is the difference to be seen, in the
-    metric's unit (None: the one observed). Columns: COLUMNS."""
+@statistic(
+    "Power",
+    "One row per metric and pair of levels that share seeds.",
+    {
+        "metric": "name of the metric",
+        "factor": "the factor whose levels are compared",
+        "level_a": "one level",
+        "level_b": "the other level",
+        "seeds": "seeds that both levels have",
+        "effect": ("the difference to be seen; by default the one observed", "the metric's"),
+        "sd": ("standard deviation of the difference between seeds", "the metric's"),
+        "sd_high": ("upper end of its one-sided interval of 80 %", "the metric's"),
+        "power_now": "chance that the seeds at hand show the difference",
+        "seeds_needed": "seeds for a power of 0.8, with sd",
+        "seeds_needed_safe": "seeds for a power of 0.8, with sd_high",
+    },
+    place=180,
+)
+def power(fits: Fits, effect: float | None = None) -> pd.DataFrame:
+    """How many seeds each paired comparison needs; `effect` is the difference to be seen, in the metric's unit (None:
+    the one observed)."""
+    comparisons = posthoc(fits).frame
     rows = comparisons[comparisons["method"] == "paired"].reset_index(drop=True)
     seeds = rows["n_a"].to_numpy(float)
     with np.errstate(divide="ignore", invalid="ignore"):  # seeds that do not differ: NaN
@@ -66,4 +85,4 @@ def power(comparisons: pd.DataFrame, effect: float | None = None) -> pd.DataFram
         table["power_now"] = power_of(seeds, wanted / sd)
         table["seeds_needed"] = seeds_for(wanted / sd)
         table["seeds_needed_safe"] = seeds_for(wanted / sd_high)
-    return table[COLUMNS]
+    return table[list(power.columns)]

@@ -32,46 +32,23 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from creditlab.analysis.effects.anova import name
-from creditlab.analysis.model.design import Design, Term
-from creditlab.analysis.model.fits import ROUNDING, Fit, fit_all, given
-from creditlab.analysis.names import SEED
+from creditlab.analysis.effects.assumptions import assumptions
+from creditlab.analysis.model.fits import ROUNDING, Fit, Fits, directions, name_of
+from creditlab.analysis.model.permutation import orders, p_value
+from creditlab.analysis.table import stacked, statistic
 
-COLUMNS = ["metric", "term", "test", "F", "df1", "df2", "p"]
 PERMUTATIONS = 999
 PERMUTE_UP_TO = 500  # runs
 AT_ONCE = 2_000_000  # numbers that are permuted at a time
 
 
-def contrasts(design: Design, term: Term) -> np.ndarray:
-    """Of `term` between the cells in the order of `Design.cells`, (df, cells); all cells filled."""
-    matrix = np.ones((1, 1))
-    for axis, levels in zip(design.axes, design.shape, strict=True):
-        if axis != SEED:
-            own = np.eye(levels)[:-1] - 1 / levels if axis in term else np.full((1, levels), 1 / levels)
-            matrix = np.kron(matrix, own)
-    return matrix
-
-
-def cell_moments(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Counts (cells,), means and variances (cells, metrics); None if a cell is empty or has one run."""
-    cells = fit.design.cells()
-    counts = np.bincount(cells)
-    own = [levels for axis, levels in zip(fit.design.axes, fit.design.shape, strict=True) if axis != SEED]
-    if len(counts) < np.prod(own) or counts.min() < 2:
-        return None
-    means = np.stack([fit.values[cells == cell].mean(axis=0) for cell in range(len(counts))])
-    squares = (fit.values - means[cells]) ** 2
-    return counts, means, np.stack([squares[cells == c].sum(axis=0) / (counts[c] - 1) for c in range(len(counts))])
-
-
 def repeated_measures(fit: Fit) -> Iterator[pd.DataFrame]:
     """A table for each term but the seed; none where seeds are no block or fewer than two have run every cell."""
     design = fit.design
-    if (SEED,) not in design.terms:
+    if not design.paired:
         return
-    seed, cell = design.codes[:, design.axes.index(SEED)], design.cells()
-    shape = (seed.max() + 1, math.prod(n for axis, n in zip(design.axes, design.shape, strict=True) if axis != SEED))
+    seed, cell = design.seeds, design.cells()
+    shape = (seed.max() + 1, math.prod(design.cell_shape))
     counts, sums = np.zeros((*shape, 1)), np.zeros((*shape, fit.values.shape[1]))
     np.add.at(counts, (seed, cell), 1)
     np.add.at(sums, (seed, cell), fit.values)
@@ -81,8 +58,8 @@ def repeated_measures(fit: Fit) -> Iterator[pd.DataFrame]:
         return
     means = sums[whole] / counts[whole]  # (seeds, cells, metrics)
     names, least = np.array(fit.metrics, dtype=object), (ROUNDING * np.abs(means).max(axis=(0, 1))) ** 2
-    for term in (term for term in design.terms if term != (SEED,)):
-        q = np.linalg.qr(contrasts(design, term).T)[0]  # (cells, df)
+    for term in design.effects:
+        q = np.linalg.qr(design.contrasts(term).T)[0]  # (cells, df)
         df = q.shape[1]
         z = np.einsum("scm,cd->msd", means, q)
         away = z - z.mean(axis=1, keepdims=True)
@@ -95,21 +72,21 @@ def repeated_measures(fit: Fit) -> Iterator[pd.DataFrame]:
         free = df * (n - 1 - df * low)
         high = np.divide(n * df * low - 2, free, out=low.copy(), where=free > 1e-9).clip(low, 1)
         df1 = df * (low + high) / 2
-        columns = {"metric": names[usable], "term": name(term), "F": f, "df1": df1, "df2": df1 * (n - 1)}
+        columns = {"metric": names[usable], "term": name_of(term), "F": f, "df1": df1, "df2": df1 * (n - 1)}
         yield pd.DataFrame(columns).assign(p=stats.f.sf(f, df1, df1 * (n - 1)), test="repeated measures")
 
 
 def welch_james(fit: Fit) -> Iterator[pd.DataFrame]:
     """A table for each term but the seed; none where cells are too small."""
-    moments = cell_moments(fit)
+    moments = fit.cell_moments
     if moments is None:
         return
     counts, means, variances = moments
     usable = (variances > 0).all(axis=0)  # a metric that is constant in a cell has no weight there
     metrics = np.array(fit.metrics, dtype=object)[usable]
     s = (variances / counts[:, None])[:, usable].T  # (metrics, cells)
-    for term in (term for term in fit.design.terms if term != (SEED,)):
-        c = contrasts(fit.design, term)
+    for term in fit.design.effects:
+        c = fit.design.contrasts(term)
         effect = (c @ means[:, usable]).T  # (metrics, df)
         inverse = np.linalg.inv(np.einsum("ij,mj,kj->mik", c, s, c))
         t = np.einsum("mi,mik,mk->m", effect, inverse, effect)
@@ -118,21 +95,9 @@ def welch_james(fit: Fit) -> Iterator[pd.DataFrame]:
         df = len(c)
         f, df2 = t / (df + 2 * a - 6 * a / (df + 2)), df * (df + 2) / (3 * a)
         p = stats.f.sf(f, df, df2)
-        yield pd.DataFrame({"metric": metrics, "term": name(term), "F": f, "df1": df, "df2": df2, "p": p}).assign(
+        yield pd.DataFrame({"metric": metrics, "term": name_of(term), "F": f, "df1": df, "df2": df2, "p": p}).assign(
             test="Welch-James"
         )
-
-
-def _permutations(design: Design, count: int) -> np.ndarray:
-    """(count, runs): orders of the runs, within seeds where they are a block."""
-    generator = np.random.default_rng(0)
-    runs = len(design.codes)
-    block = (SEED,) in design.terms
-    seeds = design.codes[:, design.axes.index(SEED)] if block else np.zeros(runs, int)
-    mixed = np.argsort(seeds + generator.random((count, runs)), axis=1)
-    orders = np.empty_like(mixed)
-    orders[:, np.argsort(seeds, kind="stable")] = mixed
-    return orders
 
 
 def freedman_lane(fit: Fit) -> Iterator[pd.DataFrame]:
@@ -140,38 +105,52 @@ def freedman_lane(fit: Fit) -> Iterator[pd.DataFrame]:
     design, runs = fit.design, len(fit.values)
     if runs > PERMUTE_UP_TO:
         return
-    effects = [term for term in design.terms if term != (SEED,)]
-    widths = np.cumsum([0, *map(design.df, effects)])
-    place = {t: list(range(a, b)) for t, a, b in zip(effects, widths, widths[1:], strict=False)}
-    q, r = np.linalg.qr(design.within(np.hstack([design.columns(term) for term in effects])))
+    q, r = design.factorised
     y = design.within(fit.values)
-    orders = _permutations(design, PERMUTATIONS)
+    draws = orders(design.seeds, PERMUTATIONS, np.random.default_rng(0))
     at_once = max(1, AT_ONCE // y.size)
-    for term in effects:
-        before = [column for other in given(term, effects, "II") for column in place[other]]
-        own = q @ np.linalg.qr(r[:, before + place[term]])[0][:, len(before) :]
-        rest = [column for other in effects if other != term for column in place[other]]
+    for term in design.effects:
+        effect = q @ directions(design, term, "II")
+        rest = [column for other in design.effects if other != term for column in design.place[other]]
         others = q @ np.linalg.qr(r[:, rest])[0]
         free = y - others @ (others.T @ y)
 
-        def f(values: np.ndarray, own: np.ndarray = own) -> np.ndarray:
+        def f(values: np.ndarray, effect: np.ndarray = effect) -> np.ndarray:
             """F of `values` (…, runs, metrics)."""
-            effect = (np.matmul(own.T, values) ** 2).sum(axis=-2)
+            explained = (np.matmul(effect.T, values) ** 2).sum(axis=-2)
             left = (values**2).sum(axis=-2) - (np.matmul(q.T, values) ** 2).sum(axis=-2)
-            return effect / own.shape[1] / (left / design.residual_df)
+            return explained / effect.shape[1] / (left / design.residual_df)
 
         observed = f(y)
-        beyond = np.ones(y.shape[1])
-        for start in range(0, PERMUTATIONS, at_once):
-            beyond += (f(free[orders[start : start + at_once]]) >= observed * (1 - 1e-9)).sum(axis=0)
-        table = pd.DataFrame({"metric": fit.metrics, "F": observed, "p": beyond / (1 + PERMUTATIONS)})
-        yield table.assign(term=name(term), test="permutation", df1=own.shape[1], df2=design.residual_df)
+        as_extreme = [
+            f(free[draws[start : start + at_once]]) >= observed * (1 - 1e-9)
+            for start in range(0, PERMUTATIONS, at_once)
+        ]
+        table = pd.DataFrame({"metric": fit.metrics, "F": observed, "p": p_value(np.concatenate(as_extreme))})
+        yield table.assign(term=name_of(term), test="permutation", df1=effect.shape[1], df2=design.residual_df)
 
 
-def robust(runs: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str], order: int = 2) -> pd.DataFrame:
-    """A row for each of `metrics` (as `anova` takes them), term and test that the runs can bear. Columns: COLUMNS."""
+@statistic(
+    "Where assumptions fail",
+    "One row per metric, term and test that does without the assumptions; empty where no assumption is rejected.",
+    {
+        "metric": "name of the metric",
+        "term": "factor or interaction",
+        "test": "repeated measures, Welch-James or permutation",
+        "F": "its F",
+        "df1": "degrees of freedom of the effect",
+        "df2": "degrees of freedom of the error",
+        "p": "its p, not adjusted",
+    },
+    place=80,
+)
+def robust(fits: Fits, metrics: Sequence[str] | None = None) -> pd.DataFrame:
+    """The tests of `metrics` that the runs can bear; by default of those with an assumption that is rejected."""
+    if metrics is None:
+        tested = assumptions(fits).frame
+        metrics = list(tested.loc[tested["fails"] != "", "metric"])
     tables: list[pd.DataFrame] = []
-    for fit in fit_all(runs, factors, metrics, order=order).found:
+    for fit in filter(None, (fit.of(metrics) for fit in fits)):
         tables += list(repeated_measures(fit)) or list(welch_james(fit))
         tables += freedman_lane(fit)
-    return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
+    return stacked(tables, list(robust.columns))

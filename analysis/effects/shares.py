@@ -1,70 +1,39 @@
-"""How large an effect is: intervals of the shares of variance, and the shares side by side.
-
-    share = Λ / (Λ + Λ_others + nσ²)    partial share = Λ / (Λ + nσ²)
-
-Λ is an effect's sum of squares without noise, n the number of runs. η² estimates the share and overstates it, ω² hardly
-does: one interval serves both. It comes from a parametric bootstrap of pivots (a generalised confidence interval;
-Weerahandi 1993, J. Am. Stat. Assoc. 88): draw SS_residual/σ² and the noise in the direction of an effect and across it,
-and solve for σ² and Λ. The spread of SS_residual/σ² is widened by the kurtosis of the residuals. Resampling runs or
-seeds would overstate a share twice over, for each resample adds noise to noise.
-"""
+"""The shares of variance side by side: by term for each metric, and summed up over what is learned and how."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
-from creditlab.analysis.names import BEHAVIOUR, LEVEL
+from creditlab.analysis.effects.anova import anova
+from creditlab.analysis.model.fits import Fits
+from creditlab.analysis.names import ALPHA, BEHAVIOUR, RESIDUAL
+from creditlab.analysis.table import statistic
 
-SHARES = ["metric", "side", "term", "share", "low", "high"]
 OVERLAP = "Overlap"
-DRAWS = 2000
+WHAT, HOW = "what is learned", "how it is encoded"
 
 
-def intervals(
-    sums: np.ndarray, df: np.ndarray, residual: np.ndarray, residual_df: int, total: np.ndarray, kurtosis: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of the intervals of the population's share and partial share, each (2, terms, metrics).
+@statistic(
+    "Share of variance",
+    "One row per metric and term.",
+    {
+        "metric": "name of the metric",
+        "side": "behaviour (what is learned) or encoding (how it is encoded)",
+        "term": "factor, interaction, seed or residual; Overlap is what unbalanced terms do not add up to",
+        "share": "η²; that of Overlap is negative where several terms claim the same variance twice",
+        "low": "lower end of its interval",
+        "high": "upper end of its interval",
+    },
+    place=130,
+)
+def shares(fits: Fits) -> pd.DataFrame:
+    """The share of each metric's variance by term (η², in [0, 1] where balanced) with its interval.
 
-    `sums` is (terms, metrics) and `df` (terms,); `residual`, `total` (sums of squares) and `kurtosis` (excess of
-    the residuals, ≥ 0) are (metrics,). Runs are one more than all degrees of freedom.
+    Where the design is unbalanced, *Overlap* is what the terms do not add up to: positive where several could claim it,
+    negative where they claim it twice.
     """
-    generator = np.random.default_rng(0)
-    model_df = int(df.sum())
-    n = 1 + model_df + residual_df
-    middles = generator.permutation((np.arange(DRAWS) + 0.5) / DRAWS)[:, None]  # of the residual's distribution
-    # A sum of squared residuals has the variance 2 df + kurtosis df²/n: that of a χ² with fewer degrees of freedom.
-    like = residual_df / (1 + kurtosis * residual_df / (2 * n))
-    variance = residual / (special.gammaincinv(like / 2, middles) * 2 * residual_df / like)  # (draws, metrics)
-
-    def without_noise(sum_sq: np.ndarray, df: int) -> np.ndarray:
-        """Draws of Λ from SS = |√Λ + noise along it|² + |noise across it|²."""
-        along = generator.normal(size=(DRAWS, 1))
-        across = generator.chisquare(df - 1, size=(DRAWS, 1)) if df > 1 else 0.0
-        left = sum_sq - variance * across
-        root = np.sqrt(left.clip(min=0)) - np.sqrt(variance) * along
-        return np.where(left > 0, root, 0).clip(min=0) ** 2
-
-    shares, partial = [], []
-    for sum_sq, own_df in zip(sums, df, strict=True):
-        own = without_noise(sum_sq, int(own_df))
-        others = (total - residual - sum_sq).clip(min=0)
-        rest = without_noise(others, model_df - int(own_df)) if model_df > own_df else 0.0
-        ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-        shares.append(np.quantile(own / (own + rest + n * variance), ends, axis=0))
-        partial.append(np.quantile(own / (own + n * variance), ends, axis=0))
-    return np.stack(shares, axis=1), np.stack(partial, axis=1)
-
-
-def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """Of a table of `anova`, the share of each metric's variance by term (η², in [0, 1] where balanced) with its
-    interval; `side` is what (behaviour) or how (encoding). Columns: SHARES.
-
-    Where unbalanced, *Overlap* is what the terms do not add up to: positive where several could claim it, negative
-    where they claim it twice.
-    """
-    rows = table[["metric", "term", "eta_sq", "eta_sq_low", "eta_sq_high"]]
+    rows = anova(fits).frame[["metric", "term", "eta_sq", "eta_sq_low", "eta_sq_high"]]
     rows = rows.rename(columns={"eta_sq": "share", "eta_sq_low": "low", "eta_sq_high": "high"})
     rest = 1 - rows.groupby("metric", sort=False)["share"].sum()
     rest = rest[rest.abs() > 1e-9]
@@ -72,4 +41,35 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
     order = {metric: i for i, metric in enumerate(dict.fromkeys(rows["metric"]))}
     rows = pd.concat([rows, overlap], ignore_index=True)
     rows["side"] = np.where(rows["metric"].str.startswith(BEHAVIOUR), "behaviour", "encoding")
-    return rows.sort_values("metric", key=lambda m: m.map(order), kind="stable", ignore_index=True)[SHARES]
+    rows = rows.sort_values("metric", key=lambda m: m.map(order), kind="stable", ignore_index=True)
+    return rows[list(shares.columns)]
+
+
+@statistic(
+    "Share of variance, summed up",
+    "One row per term, over the metrics of what is learned and over those of how it is encoded.",
+    {
+        "of": "what is learned (behaviour) or how it is encoded (all other metrics)",
+        "term": "factor, interaction or seed",
+        "n_metrics": "metrics",
+        "n_found": "metrics for which Holm's p of the term is below .05",
+        "median_eta_sq": "median of η² over the metrics",
+        "lowest": "lowest η²",
+        "highest": "highest η²",
+        "highest_metric": "the metric that has it",
+    },
+    place=10,
+)
+def what_how(fits: Fits) -> pd.DataFrame:
+    """η² of each term over the metrics of behaviour, and of encoding."""
+    table = anova(fits).frame
+    tests = table[table["term"] != RESIDUAL]
+    behaviour = tests["metric"].str.startswith(BEHAVIOUR)
+    rows = []
+    for side, part in ((WHAT, tests[behaviour]), (HOW, tests[~behaviour])):
+        for term, of_term in part.groupby("term", sort=False):
+            top = of_term.iloc[int(of_term["eta_sq"].argmax())]
+            shown = int((of_term["p_adjusted"] < ALPHA).sum())
+            middle, low = of_term["eta_sq"].median(), of_term["eta_sq"].min()
+            rows.append((side, term, len(of_term), shown, middle, low, top["eta_sq"], top["metric"]))
+    return pd.DataFrame(rows, columns=list(what_how.columns))

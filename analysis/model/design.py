@@ -1,11 +1,11 @@
-"""Which effects a set of runs can tell apart: the model of an analysis of variance, from its factors alone.
+"""Which effects a set of runs can separate: the model of an analysis of variance, from its factors alone.
 
     y = mean + main effects + interactions (of two factors, or up to the order asked) + seed (block) + residual
 
 An effect stays if its columns are linearly independent of those before it, so its degrees of freedom are those of
-the design's rank (statsmodels 0.15 prints 16 for an interaction with an empty cell whose rank is 15). What cannot be
-told apart is left out, and a note says what and why. The seed is a block where cells share seeds: creditlab gives runs
-of one seed the same initial weights and batches, so their contrasts are paired.
+the design's rank (statsmodels 0.15 prints 16 for an interaction with an empty cell whose rank is 15). What cannot
+be separated is left out, and a note says what and why. The seed is a block where cells share seeds: creditlab gives
+runs of one seed the same initial weights and batches, so their contrasts are paired.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import combinations, islice, product
 
 import numpy as np
@@ -41,6 +41,41 @@ class Design:
         return tuple(len(names) for names in self.levels)
 
     @property
+    def paired(self) -> bool:
+        """Whether the seed is a block of the model, so that runs of one seed are compared with each other."""
+        return (SEED,) in self.terms
+
+    @property
+    def effects(self) -> list[Term]:
+        """The terms but the seed."""
+        return [term for term in self.terms if term != (SEED,)]
+
+    @property
+    def varying(self) -> list[str]:
+        """The factors that vary: the axes but the seed."""
+        return [axis for axis in self.axes if axis != SEED]
+
+    @property
+    def cell_shape(self) -> tuple[int, ...]:
+        """The number of levels of each factor that varies."""
+        return tuple(n for axis, n in zip(self.axes, self.shape, strict=True) if axis != SEED)
+
+    @property
+    def seeds(self) -> np.ndarray:
+        """The number of each run's seed where the seed is a block of the model, else 0 for all, (runs,)."""
+        return self.codes[:, self.axes.index(SEED)] if self.paired else np.zeros(len(self.codes), int)
+
+    @property
+    def role_of_seed(self) -> str:
+        """What the seed is in the model."""
+        if not self.paired:
+            return "replicate"
+        once = len(np.unique(self.codes, axis=0)) == len(self.codes)
+        if self.balanced:
+            return "random block, repeated measures" if once else "random block, replicated"
+        return "random block, incomplete"
+
+    @property
     def balanced(self) -> bool:
         """Whether each combination of levels (and seeds) has the same number of runs, and none is empty."""
         counts = np.unique(self.codes, axis=0, return_counts=True)[1]
@@ -62,21 +97,46 @@ class Design:
             coded.append(eye[:, :-1] - eye[:, -1:])
         return reduce(lambda a, b: (a[:, :, None] * b[:, None, :]).reshape(len(a), -1), coded)
 
-    def tells(self, known: int, told: int) -> bool:
-        """Whether each level of the axis `known` occurs with one level of `told`."""
-        pairs = np.unique(self.codes[:, [known, told]], axis=0)
+    def contrasts(self, term: Term) -> np.ndarray:
+        """The contrasts of `term` between cells in the order of `cells`, (df, cells); all cells must be filled."""
+        matrix = np.ones((1, 1))
+        for axis, levels in zip(self.varying, self.cell_shape, strict=True):
+            of_axis = np.eye(levels)[:-1] - 1 / levels if axis in term else np.full((1, levels), 1 / levels)
+            matrix = np.kron(matrix, of_axis)
+        return matrix
+
+    @cached_property
+    def place(self) -> dict[Term, list[int]]:
+        """Where the columns of each effect stand among those of all effects."""
+        ends = np.cumsum([0, *map(self.df, self.effects)])
+        return {term: list(range(a, b)) for term, a, b in zip(self.effects, ends, ends[1:], strict=False)}
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """The columns of all effects, (runs, df of the effects)."""
+        return np.hstack([self.columns(term) for term in self.effects])
+
+    @cached_property
+    def factorised(self) -> tuple[np.ndarray, np.ndarray]:
+        """Q and R of `matrix`, centred within seeds where these are a block."""
+        q, r = np.linalg.qr(self.within(self.matrix))
+        return q, r
+
+    def determines(self, source: int, target: int) -> bool:
+        """Whether each level of the axis `source` occurs with one level of `target`."""
+        pairs = np.unique(self.codes[:, [source, target]], axis=0)
         return len(pairs) == len(np.unique(pairs[:, 0]))
 
     def cells(self) -> np.ndarray:
         """The number of each run's combination of levels, the seed aside: 0, 1, …, (runs,)."""
-        own = [axis for axis, name in enumerate(self.axes) if name != SEED]
-        return np.unique(self.codes[:, own], axis=0, return_inverse=True)[1].ravel()
+        axes = [axis for axis, name in enumerate(self.axes) if name != SEED]
+        return np.unique(self.codes[:, axes], axis=0, return_inverse=True)[1].ravel()
 
     def within(self, values: np.ndarray) -> np.ndarray:
         """`values` (runs, …) less their mean over each seed where the seed is a block in the model, else over all."""
-        if (SEED,) not in self.terms:
+        if not self.paired:
             return values - values.mean(axis=0)
-        seeds = self.codes[:, self.axes.index(SEED)]
+        seeds = self.seeds
         order = np.argsort(seeds, kind="stable")
         starts = np.unique(seeds[order], return_index=True)[1]
         means = np.add.reduceat(values[order], starts, axis=0) / np.diff([*starts, len(values)])[:, None]
@@ -85,11 +145,11 @@ class Design:
     def empty(self, names: Sequence[str]) -> str:
         """The combinations of the levels of `names` that have no run, in words: the first few and how many more."""
         axes = [self.axes.index(name) for name in names]
-        there = set(map(tuple, self.codes[:, axes].tolist()))
+        filled = set(map(tuple, self.codes[:, axes].tolist()))
         shape = [len(self.levels[a]) for a in axes]
-        cells = islice((c for c in product(*map(range, shape)) if c not in there), 3)
+        cells = islice((c for c in product(*map(range, shape)) if c not in filled), 3)
         words = [", ".join(f"{n}={self.levels[a][i]}" for n, a, i in zip(names, axes, c, strict=True)) for c in cells]
-        more = math.prod(shape) - len(there) - len(words)
+        more = math.prod(shape) - len(filled) - len(words)
         return "; ".join(words) + (f"; and {more} cells more" if more else "")
 
 
@@ -100,7 +160,7 @@ def _crossed(settings: pd.DataFrame, factors: Sequence[str]) -> bool:
 
 
 def build(settings: pd.DataFrame, factors: Sequence[str], order: int = 2) -> Design:
-    """The model for runs with these `settings`: a row a run, a column for each of `factors` and one for the seed.
+    """The model for runs with these `settings`: one row per run, a column for each of `factors` and one for the seed.
 
     `order` is the greatest number of factors in an interaction; 1 leaves the main effects.
     """
@@ -164,9 +224,10 @@ def _keep_estimable(design: Design) -> None:
             kept.append(term)
             chosen = more
             continue
-        own = design.axes.index(term[0])
-        by = [name for (name,) in (t for t in kept if len(t) == 1) if design.tells(design.axes.index(name), own)]
-        why = f"aliased, {by[0]} tells its value" if len(term) == 1 and by else ""
+        axis = design.axes.index(term[0])
+        mains = [name for (name,) in (t for t in kept if len(t) == 1)]
+        sources = [name for name in mains if design.determines(design.axes.index(name), axis)]
+        why = f"aliased, {sources[0]} tells its value" if len(term) == 1 and sources else ""
         why = why or "the runs cannot tell it from the effects before it"
         design.notes.append(f"{':'.join(term)} left out: {why}")
     design.terms = kept

@@ -1,25 +1,29 @@
-"""Least squares of all metrics at once on the model that the runs can bear.
+"""Least squares of all metrics at once, on the model that the runs can bear.
+
+    sweep = load("multirun/demo"); fits = fit(sweep); anova(fits); posthoc(fits)
 
 Where every combination of levels has the same number of runs, sums of squares come in closed form from cell means, and
 those of types I, II and III agree (Montgomery 2017, Design and Analysis of Experiments, ch. 5). Else one QR
 factorisation of the design serves all metrics and terms: type I (each effect given those before it, the block first),
 II (given all others but those that contain it) or III (given all others, sum-to-zero coding), on a model that `design`
-has held to its rank. A seed that is a block is swept out by centring within seeds (Frisch & Waugh 1933).
+has reduced to its rank. A seed that is a block is swept out by centring within seeds (Frisch & Waugh 1933).
 
 A run takes part in a metric if it is complete and the value is finite; nothing is imputed. Metrics with a value for the
-same runs share a fit.
+same runs share a fit. The fits are computed once, and every statistic of effects takes them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.model.design import Design, Term, build
 from creditlab.analysis.names import SEED, AnalysisError, labels
 
@@ -28,7 +32,27 @@ ROUNDING = 1e-12  # of the largest value: what varies less than this does not va
 Kind = Literal["I", "II", "III"]
 
 
+def name_of(term: Term) -> str:
+    return ":".join(term)
+
+
 @dataclass(frozen=True)
+class Model:
+    """What was fitted to the metrics that have a value for the same runs."""
+
+    metrics: list[str]
+    n: int
+    left_out: dict[str, int]  # by status: diverged runs, and complete ones without a finite value
+    terms: list[str]
+    residual_df: int
+    balanced: bool
+    method: Literal["closed form", "projection"]
+    kind: Kind  # of the sums of squares; all kinds agree where the design is balanced
+    seed: str  # what it is in this model
+    notes: list[str]
+
+
+@dataclass(frozen=True, repr=False)
 class Fit:
     """The metrics that have a value for the same runs, and what the model makes of them."""
 
@@ -36,22 +60,78 @@ class Fit:
     runs: pd.DataFrame  # those that take part
     values: np.ndarray  # (runs, metrics)
     design: Design
+    kind: Kind
     sums: np.ndarray  # (terms, metrics), sums of squares
     residuals: np.ndarray  # (runs, metrics)
     left_out: dict[str, int]  # by status: diverged runs, and complete ones without a finite value
     notes: list[str]
 
+    def of(self, metrics: Sequence[str]) -> Fit | None:
+        """The fit of these metrics only; None where it has none of them."""
+        chosen = np.isin(self.metrics, list(metrics))
+        if not chosen.any():
+            return None
+        names = [name for name, kept in zip(self.metrics, chosen, strict=True) if kept]
+        columns = {key: getattr(self, key)[:, chosen] for key in ("values", "sums", "residuals")}
+        return replace(self, metrics=names, **columns)
 
-@dataclass(frozen=True)
-class Fits:
-    found: list[Fit] = field(default_factory=list)  # the one with most metrics first
-    untested: dict[str, str] = field(default_factory=dict)  # metric → why
+    @cached_property
+    def cell_moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Counts (cells,), means and variances (cells, metrics); None if a cell is empty or has one run."""
+        cells = self.design.cells()
+        counts = np.bincount(cells)
+        if len(counts) < math.prod(self.design.cell_shape) or counts.min() < 2:
+            return None
+        means = np.stack([self.values[cells == cell].mean(axis=0) for cell in range(len(counts))])
+        squares = (self.values - means[cells]) ** 2
+        sums = [squares[cells == cell].sum(axis=0) / (counts[cell] - 1) for cell in range(len(counts))]
+        return counts, means, np.stack(sums)
 
     @property
+    def model(self) -> Model:
+        """What was fitted, in words."""
+        return Model(
+            metrics=self.metrics,
+            n=len(self.values),
+            left_out=self.left_out,
+            terms=[name_of(term) for term in self.design.terms],
+            residual_df=self.design.residual_df,
+            balanced=self.design.balanced,
+            method="closed form" if self.design.balanced else "projection",
+            kind=self.kind,
+            seed=self.design.role_of_seed,
+            notes=self.notes,
+        )
+
+    def __repr__(self) -> str:
+        terms = " + ".join(map(name_of, self.design.terms))
+        return f"<Fit of {len(self.metrics)} metrics to {len(self.values)} runs: {terms}>"
+
+
+@dataclass(frozen=True, repr=False)
+class Fits:
+    """The fits of all metrics of a sweep, the one with most metrics first. Iterating gives each `Fit`."""
+
+    sweep: Sweep
+    kind: Kind = "II"
+    strict: bool = False
+    order: int = 2
+    models: list[Fit] = field(default_factory=list)
+    untested: dict[str, str] = field(default_factory=dict)  # metric → why
+    made: dict[Hashable, Any] = field(default_factory=dict, compare=False)  # what has been computed from it
+
+    def __iter__(self) -> Iterator[Fit]:
+        return iter(self.models)
+
+    @cached_property
     def residuals(self) -> pd.DataFrame:
-        """A row a run, a column a metric; NaN where the run takes no part."""
-        parts = [pd.DataFrame(fit.residuals, index=fit.runs.index, columns=fit.metrics) for fit in self.found]
+        """One row per run, one column per metric; NaN where the run takes no part."""
+        parts = [pd.DataFrame(fit.residuals, index=fit.runs.index, columns=fit.metrics) for fit in self.models]
         return pd.concat(parts, axis=1) if parts else pd.DataFrame()
+
+    def __repr__(self) -> str:
+        tested = sum(len(fit.metrics) for fit in self.models)
+        return f"<Fits of {tested} metrics by {len(self.models)} models; {len(self.untested)} untested>"
 
 
 def closed_form(values: np.ndarray, design: Design) -> tuple[np.ndarray, np.ndarray]:
@@ -65,11 +145,11 @@ def closed_form(values: np.ndarray, design: Design) -> tuple[np.ndarray, np.ndar
     residual = residual - residual.mean(axis=tuple(everywhere), keepdims=True)
     sums = {}
     for term in sorted(design.terms, key=len):  # main effects first: an interaction is what they leave of its means
-        own = {design.axes.index(factor) for factor in term}
-        effect = residual.mean(axis=tuple(everywhere - own), keepdims=True)
+        axes = {design.axes.index(factor) for factor in term}
+        effect = residual.mean(axis=tuple(everywhere - axes), keepdims=True)
         residual = residual - effect
-        runs_a_mean = len(values) / math.prod(design.shape[axis] for axis in own)
-        sums[term] = runs_a_mean * (effect**2).sum(axis=tuple(everywhere))
+        runs_per_mean = len(values) / math.prod(design.shape[axis] for axis in axes)
+        sums[term] = runs_per_mean * (effect**2).sum(axis=tuple(everywhere))
     return np.stack([sums[term] for term in design.terms]), residual.reshape(values.shape)[np.argsort(order)]
 
 
@@ -80,23 +160,22 @@ def given(term: Term, terms: Sequence[Term], kind: Kind) -> list[Term]:
     return [other for other in terms if other != term and (kind == "III" or not set(term) < set(other))]
 
 
+def directions(design: Design, term: Term, kind: Kind) -> np.ndarray:
+    """An orthonormal basis (rank, df) of what `term` adds to the terms it is adjusted for, in coordinates of Q."""
+    before = [column for other in given(term, design.effects, kind) for column in design.place[other]]
+    _, r = design.factorised
+    return np.linalg.qr(r[:, before + design.place[term]])[0][:, len(before) :]
+
+
 def projection(values: np.ndarray, design: Design, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
     """The same for any design whose terms are estimable."""
-    effects = [term for term in design.terms if term != (SEED,)]
-    columns = [design.columns(term) for term in effects]
-    ends = np.cumsum([0, *(each.shape[1] for each in columns)])
-    place = {term: list(range(start, end)) for term, start, end in zip(effects, ends, ends[1:], strict=False)}
-    x, y = np.hstack(columns), values - values.mean(axis=0)
+    x, y = design.matrix, values - values.mean(axis=0)
     inside = design.within(y)
-    q, r = np.linalg.qr(design.within(x))
-    seen = q.T @ inside
-    residual = inside - q @ seen
-    sums = {}
-    for term in effects:
-        others = [column for other in given(term, effects, kind) for column in place[other]]
-        own = np.linalg.qr(r[:, others + place[term]])[0][:, len(others) :]
-        sums[term] = ((own.T @ seen) ** 2).sum(axis=0)
-    if (SEED,) in design.terms:
+    q, _ = design.factorised
+    coordinates = q.T @ inside
+    residual = inside - q @ coordinates
+    sums = {term: ((directions(design, term, kind).T @ coordinates) ** 2).sum(axis=0) for term in design.effects}
+    if design.paired:
         if kind == "I":
             sums[SEED,] = ((y - inside) ** 2).sum(axis=0)
         else:
@@ -117,72 +196,72 @@ def _untestable(values: np.ndarray, residuals: np.ndarray | None = None) -> np.n
     return ((values - values.mean(axis=0) if residuals is None else residuals) ** 2).sum(axis=0) <= rounding
 
 
-def fit_all(
-    runs: pd.DataFrame,
-    factors: Sequence[str],
-    metrics: Sequence[str],
-    kind: Kind = "II",
-    strict: bool = False,
-    order: int = 2,
-) -> Fits:
-    """Fit each of `metrics`, columns of `runs` (a row a finished run, with `factors`, seed and status), with
-    interactions of up to `order` factors.
+def fit(sweep: Sweep, *, kind: Kind = "II", strict: bool = False, order: int = 2) -> Fits:
+    """Fit each metric that `sweep` wants tested, with interactions of up to `order` factors.
 
-    Raises AnalysisError if `strict` and a combination of levels has no run.
+    `kind` is that of the sums of squares where the design is unbalanced. Raises AnalysisError if `strict` and a
+    combination of levels has no run.
     """
+    runs, factors, metrics = sweep.usable, sweep.factors, sweep.outcomes
     # In an order of their own, so that no digit and no random draw depends on the order given.
     keys = [key for key in (*factors, SEED, "run", *metrics[:1]) if key in runs]
     runs = runs.sort_values(keys, key=lambda column: column.astype(str), kind="stable", ignore_index=True)
     complete = (runs["status"] == "complete").to_numpy()[:, None]  # what a diverged run still shows means nothing
-    everything = runs[list(metrics)].to_numpy(dtype=float)
-    present = np.isfinite(everything) & complete  # (runs, metrics)
+    values = runs[metrics].to_numpy(dtype=float)
+    present = np.isfinite(values) & complete  # (runs, metrics)
     groups: dict[bytes, list[int]] = {}
     for index in range(len(metrics)):
         groups.setdefault(present[:, index].tobytes(), []).append(index)
 
-    fits = Fits()
+    fits = Fits(sweep, kind, strict, order)
     for members in sorted(groups.values(), key=len, reverse=True):
-        mask = present[:, members[0]]
-        names = np.array([metrics[i] for i in members], dtype=object)
+        mask, names = present[:, members[0]], [metrics[i] for i in members]
         if not mask.any():
             fits.untested.update(dict.fromkeys(names, "no finite value in any finished run"))
             continue
-        values = everything[np.ix_(mask, members)]
-        constant = _untestable(values)
-        fits.untested.update(dict.fromkeys(names[constant], "constant"))
-        values, names = values[:, ~constant], names[~constant]
-        if not len(names):
-            continue
-        design = build(runs[mask], factors, order)
-        if design.holes and strict:
-            raise AnalysisError(
-                f"{names[0]}: no run at {design.holes}. Run what is missing, or leave out --strict for a smaller model."
-            )
-        if design.reason:
-            fits.untested.update(dict.fromkeys(names, design.reason))
-            continue
-        sums, residuals = decompose(values, design, kind)
-        exact = _untestable(values, residuals)
-        fits.untested.update(dict.fromkeys(names[exact], "does not vary within cells: nothing to test against"))
-        if exact.all():
-            continue
-        fits.found.append(
-            Fit(
-                metrics=list(names[~exact]),
-                runs=runs[mask],
-                values=values[:, ~exact],
-                design=design,
-                sums=sums[:, ~exact],
-                residuals=residuals[:, ~exact],
-                left_out=runs.loc[~mask, "status"].value_counts().to_dict(),
-                notes=[*_absent(runs, mask, factors), *design.notes],
-            )
-        )
+        of_members = values[np.ix_(mask, members)]
+        constant = _untestable(of_members)
+        fits.untested.update((name, "constant") for name, still in zip(names, constant, strict=True) if still)
+        if not constant.all():
+            varying = [name for name, still in zip(names, constant, strict=True) if not still]
+            _fit_together(fits, runs, mask, varying, of_members[:, ~constant])
     return fits
+
+
+def _fit_together(fits: Fits, runs: pd.DataFrame, mask: np.ndarray, names: list[str], values: np.ndarray) -> None:
+    """Add to `fits` that of the metrics `names` with `values` (runs in `mask`, metrics), or why there is none."""
+    factors = fits.sweep.factors
+    design = build(runs[mask], factors, fits.order)
+    if design.holes and fits.strict:
+        raise AnalysisError(
+            f"{names[0]}: no run at {design.holes}. Run what is missing, or leave out --strict for a smaller model."
+        )
+    if design.reason:
+        fits.untested.update(dict.fromkeys(names, design.reason))
+        return
+    sums, residuals = decompose(values, design, fits.kind)
+    exact = _untestable(values, residuals)
+    reason = "does not vary within cells: nothing to test against"
+    fits.untested.update((name, reason) for name, fitted in zip(names, exact, strict=True) if fitted)
+    if exact.all():
+        return
+    fits.models.append(
+        Fit(
+            metrics=[name for name, fitted in zip(names, exact, strict=True) if not fitted],
+            runs=runs[mask],
+            values=values[:, ~exact],
+            design=design,
+            kind=fits.kind,
+            sums=sums[:, ~exact],
+            residuals=residuals[:, ~exact],
+            left_out=runs.loc[~mask, "status"].value_counts().to_dict(),
+            notes=[*_absent(runs, mask, factors), *design.notes],
+        )
+    )
 
 
 def _absent(runs: pd.DataFrame, mask: np.ndarray, factors: Sequence[str]) -> list[str]:
     """The levels that no run with a value has."""
     words = labels(runs[list(factors)])
-    gone = {f: sorted(set(words[f]) - set(words.loc[mask, f])) for f in factors}
-    return [f"without {factor}={', '.join(levels)}: no finite value" for factor, levels in gone.items() if levels]
+    absent = {f: sorted(set(words[f]) - set(words.loc[mask, f])) for f in factors}
+    return [f"without {factor}={', '.join(levels)}: no finite value" for factor, levels in absent.items() if levels]

@@ -1,4 +1,4 @@
-"""Permutations that keep what must be kept: levels of a factor, shuffled within blocks.
+"""Permutations that keep what must be kept: they shuffle within blocks only.
 
 If a factor does nothing, the runs that agree in all else are exchangeable: those of one cell of the other factors and,
 where levels share seeds (creditlab gives them the same initial weights and batches), of one seed.
@@ -31,10 +31,20 @@ def blocks(settings: pd.DataFrame, factor: str, others: Sequence[str]) -> np.nda
     return paired if shares else cells(words, others)
 
 
-def shuffled(level: np.ndarray, block: np.ndarray, draws: int, generator: np.random.Generator) -> np.ndarray:
-    """`draws` permutations of `level` within blocks, (draws, runs)."""
-    out = np.empty((draws, len(level)), dtype=level.dtype)
-    order = np.argsort(block, kind="stable")
-    for row in out:
-        row[order] = level[np.lexsort((generator.random(len(level)), block))]
-    return out
+def orders(block: np.ndarray, draws: int, generator: np.random.Generator) -> np.ndarray:
+    """`draws` random orders of the rows, (draws, rows), which move each row within its `block` (rows,) only."""
+    by_block = np.argsort(block, kind="stable")
+    drawn = np.empty((draws, len(block)), dtype=np.intp)
+    for order in drawn:
+        order[by_block] = np.lexsort((generator.random(len(block)), block))
+    return drawn
+
+
+def shuffled(values: np.ndarray, block: np.ndarray, draws: int, generator: np.random.Generator) -> np.ndarray:
+    """`draws` permutations of `values` (rows,) within blocks, (draws, rows)."""
+    return values[orders(block, draws, generator)]
+
+
+def p_value(as_extreme: np.ndarray) -> np.ndarray:
+    """p of a test from which of its draws (draws, …) are as extreme as what was observed; in (0, 1], never 0."""
+    return (1 + as_extreme.sum(axis=0)) / (1 + len(as_extreme))

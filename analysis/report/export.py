@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-FORMATS = {"csv": "csv", "parquet": "parquet", "latex": "tex", "markdown": "md"}  # name → suffix
+SUFFIXES = {"csv": "csv", "parquet": "parquet", "latex": "tex", "markdown": "md"}  # name → suffix
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 SYMBOLS = {"η": r"$\eta$", "ω": r"$\omega$", "²": r"$^2$", "ρ": r"$\rho$", "×": r"$\times$", "–": "--"}
 
@@ -49,7 +49,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def as_bytes(table: pd.DataFrame, form: str) -> bytes:
-    """`table` in one of FORMATS."""
+    """`table` in one of the formats of SUFFIXES."""
     if form == "parquet":
         buffer = io.BytesIO()
         words = table.copy()

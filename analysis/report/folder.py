@@ -1,4 +1,4 @@
-"""A report's folder holds one analysis: what an earlier one wrote and this one did not is taken away.
+"""A report's folder holds one analysis: a new one removes what an earlier one wrote and it did not.
 
 `analysis.json` lists the files (`files`: name → SHA-256) and what they are of (`of`, a digest of runs and options). A
 file that is not listed there, or was changed since, is left alone.
@@ -8,54 +8,93 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from creditlab.analysis.data.collect import Sweep
+import pandas as pd
+
+from creditlab.analysis.data.sweep import Sweep
+from creditlab.analysis.names import AnalysisError
+from creditlab.analysis.report.export import SUFFIXES, as_bytes
+from creditlab.records import write_json, write_whole
 
 NOTES = "analysis.json"
 
 
 def digest(sweep: Sweep, options: Mapping[str, Any]) -> str:
-    """Of what a table depends on: the runs as they stand, and the options."""
+    """A hash of what a table depends on: the runs as they stand, and the options."""
     from pandas.util import hash_pandas_object
 
-    told = json.dumps([list(sweep.runs), options], sort_keys=True, default=str).encode()
-    return hashlib.sha256(told + hash_pandas_object(sweep.runs, index=False).to_numpy().tobytes()).hexdigest()
+    head = json.dumps([list(sweep.runs), options], sort_keys=True, default=str).encode()
+    return hashlib.sha256(head + hash_pandas_object(sweep.runs, index=False).to_numpy().tobytes()).hexdigest()
 
 
-def supersede(out: Path, written: Sequence[Path], of: str, page: bool) -> tuple[dict[str, str], list[str]]:
-    """The files that `out` now holds, with their digests, and the names of those of an earlier analysis that were taken
-    away. None are where this one made no `page` and is `of` the same: then its tables stand beside the others.
+class Folder:
+    """The folder `path` of the analysis that is `of` these runs and options; `whole` unless it makes some tables only.
+
+    Raises AnalysisError where the folder cannot be made.
     """
-    before = _read(out)
-    now = {path.relative_to(out).as_posix(): _sha256(path) for path in written}
-    if not page and before.get("of") == of:
-        return before["files"] | now, []
-    gone = [name for name, known in before.get("files", {}).items() if name not in now and _is(out, name, known)]
-    for name in gone:
-        (out / name).unlink()
-    for folder in {(out / name).parent for name in gone} - {out}:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-    return now, gone
+
+    def __init__(self, path: Path, of: str, whole: bool) -> None:
+        self.path, self.of, self.whole = path, of, whole
+        self.written: list[Path] = []
+        try:
+            path.mkdir(exist_ok=True, parents=True)
+        except OSError as error:
+            raise AnalysisError(f"cannot write to {path}: {error.strerror}.") from None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no earlier analysis has been written here."""
+        return not (self.path / NOTES).exists()
+
+    def write_table(self, name: str, frame: pd.DataFrame, formats: Sequence[str]) -> None:
+        for form in formats:
+            path = self.path / f"{name}.{SUFFIXES[form]}"
+            write_whole(path, lambda file, form=form: file.write(as_bytes(frame, form)))  # type: ignore[misc]
+            self.written.append(path)
+
+    def add(self, paths: Iterable[Path]) -> None:
+        """Files that were written beside the tables."""
+        self.written += paths
+
+    def finish(self, notes: Mapping[str, Any]) -> list[str]:
+        """Write analysis.json with `notes`, and remove what an earlier analysis wrote; the names of what was removed.
+
+        Nothing is removed where this analysis made some tables only, of the same runs and options: they stand beside
+        the others.
+        """
+        before = _read(self.path)
+        files = {path.relative_to(self.path).as_posix(): _sha256(path) for path in self.written}
+        removed: list[str] = []
+        if not self.whole and before.get("of") == self.of:
+            files = before["files"] | files
+        else:
+            listed = before.get("files", {})
+            removed = [name for name in listed if name not in files and self._holds(name, listed[name])]
+        for name in removed:
+            (self.path / name).unlink()
+        for folder in {(self.path / name).parent for name in removed} - {self.path}:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        self.written.append(self.path / NOTES)
+        write_json(self.written[-1], {"of": self.of, "files": files, **notes})
+        return removed
+
+    def _holds(self, name: str, sha256: str) -> bool:
+        """Whether the file `name` lies in this folder and is still what an analysis wrote."""
+        path = self.path / name
+        return path.resolve().is_relative_to(self.path.resolve()) and path.is_file() and _sha256(path) == sha256
 
 
-def _read(out: Path) -> dict[str, Any]:
-    """What the last analysis said of its files; nothing where that cannot be read."""
+def _read(folder: Path) -> dict[str, Any]:
+    """What the last analysis noted; nothing where that cannot be read."""
     try:
-        notes = json.loads((out / NOTES).read_text())
+        notes = json.loads((folder / NOTES).read_text())
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) and isinstance(notes.get("files"), dict) else {}
-
-
-def _is(out: Path, name: str, known: str) -> bool:
-    """Whether the file is still what the analysis wrote, in `out`."""
-    path = out / name
-    return path.resolve().is_relative_to(out.resolve()) and path.is_file() and _sha256(path) == known
 
 
 def _sha256(path: Path) -> str:

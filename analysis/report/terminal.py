@@ -6,27 +6,27 @@ output is no terminal. Names and messages are printed as they are, never read as
 
 from __future__ import annotations
 
-import math
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+import rich.table
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from creditlab.analysis.agreement.concordance import DRAWS, Concordance
-from creditlab.analysis.data.collect import Sweep
-from creditlab.analysis.effects.anova import Anova, Model
-from creditlab.analysis.names import BEHAVIOUR, LEVEL, RESIDUAL, SEED, labels
+from creditlab.analysis.agreement.kendall import DRAWS
+from creditlab.analysis.data.sweep import Sweep
+from creditlab.analysis.effects.anova import families
+from creditlab.analysis.names import ALPHA, BEHAVIOUR, LEVEL, RESIDUAL, SEED, many, some
+from creditlab.analysis.report.words import fraction, levels_of, number, probability
+from creditlab.analysis.table import Table
 from creditlab.records import Run
 
 SHOWN = 8  # entries of a long list
 STATUSES = ("complete", "diverged", "failed", "corrupt", "unfinished")
+ASSUMPTION = {"normality": "Normality", "spread": "Equal spread between cells"}
 
 
 def plain(text: object) -> Text:
@@ -34,197 +34,129 @@ def plain(text: object) -> Text:
     return Text(re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", str(text)))
 
 
-def number(value: float) -> str:
-    """Three significant digits, whole numbers in full, in at most seven characters."""
-    if not math.isfinite(value):
-        return "–"
-    if abs(value) < 1e-9:  # rounding
-        return "0"
-    if not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.1e}"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def probability(p: float) -> str:
-    return "–" if math.isnan(p) else "<.001" if p < 0.001 else fraction(p, 3)
-
-
-def fraction(value: float, digits: int = 2) -> str:
-    """A number in [−1, 1] without the leading zero."""
-    return "–" if math.isnan(value) else re.sub(r"^(-?)0\.", r"\1.", f"{value:.{digits}f}")
-
-
-def some(items: Sequence[str], shown: int = SHOWN) -> str:
-    """A list in words, cut where it gets long."""
-    return ", ".join(items[:shown]) + (f" and {len(items) - shown} more" if len(items) > shown else "")
-
-
-def many(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def _say(console: Console, *lines: str) -> None:
-    for line in lines:
-        console.print(plain(line))
-
-
-def _heading(console: Console, text: str) -> None:
-    console.print()
-    console.print(Text(text, "bold"))
-
-
-def _listed(console: Console, found: dict[str, Run]) -> None:
-    for name, run in list(found.items())[:SHOWN]:
-        text = f"  {run.status}: {name}" + (f": {run.problem}" if run.problem else "")
-        console.print(plain(text), soft_wrap=True)
-    if len(found) > SHOWN:
-        _say(console, f"  … and {len(found) - SHOWN} more")
-
-
-def levels_of(column: pd.Series) -> list[str]:
-    """The levels of a factor in words: numbers in their order, then names in theirs."""
-    there = column.drop_duplicates().to_frame()
-    words = labels(there).iloc[:, 0]
-    return words.iloc[np.lexsort((words, pd.to_numeric(there.iloc[:, 0], errors="coerce")))].tolist()
+def print_analysis(
+    console: Console, sweep: Sweep, tables: Mapping[str, Table], files: Iterable[Path], removed: Sequence[str]
+) -> None:
+    """The runs, the main ones of the `tables` by name, the files that were written and those that were removed."""
+    print_runs(console, sweep)
+    if "anova" in tables:
+        _print_anova(console, tables["anova"])
+    _print_checks(console, {name: table.frame for name, table in tables.items()})
+    if "concordance" in tables:
+        _print_concordance(console, tables["concordance"])
+    _print_files(console, files, removed)
 
 
 def print_runs(console: Console, sweep: Sweep) -> None:
-    """What was found, what is missing, and the factors."""
+    """Which runs there are, what is missing, and the factors."""
     counts = sweep.counts
-    census = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    statuses = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     planned = f", {sweep.planned} planned" if sweep.planned is not None else ""
     _heading(console, f"Runs in {' and '.join(map(str, sweep.folders))}")
-    _say(console, f"{many(len(sweep.records), 'run')} found{planned}: {census}")
+    _say(console, f"{many(len(sweep.records), 'run')} found{planned}: {statuses}")
     for status in STATUSES[1:]:
-        _listed(console, {name: run for name, run in sweep.named.items() if run.status == status})
+        _list_runs(console, {name: run for name, run in sweep.named.items() if run.status == status})
     if sweep.missing:
         _say(console, f"  never started: {some(sweep.missing)}")
     if sweep.repeats:
-        _say(console, f"  left out, the same experiment as another run here: {some(sweep.repeats)}")
+        _say(console, f"  duplicate of another run, not used: {some(sweep.repeats)}")
     factors = [f"{factor} ({some(levels_of(sweep.runs[factor]))})" for factor in sweep.factors]
-    seeds = many(sweep.runs["seed"].nunique(), "seed")
+    seeds = many(sweep.runs[SEED].nunique(), "seed")
     _say(console, f"Factors: {' × '.join(factors) or 'none'}; {seeds}")
-    for key, by in sweep.aliased.items():
-        _say(console, f"  {key} is aliased: {by} tells its value, so their effects cannot be told apart")
+    for key, source in sweep.aliased.items():
+        _say(console, f"  {key} cannot be separated from {source}, which determines its value")
     for key, host in sweep.nested.items():
-        _say(console, f"  {key} is nested in {host} and not tested: each of its values occurs with one {host} only")
+        _say(console, f"  {key} only exists for one {host} at a time, so it is not tested")
     if sweep.not_numeric:
         _say(console, f"  left out, not numbers: {some(sweep.not_numeric)}")
     _say(console, *(f"  {problem}" for problem in sweep.problems))
 
 
-def _model(model: Model, alone: bool) -> str:
-    """A model in a sentence or two."""
-    metrics = "" if alone else f" for {many(len(model.metrics), 'metric')} ({some(model.metrics, 3)})"
-    out = ", ".join(f"{n} {status}" for status, n in model.left_out.items())
-    squares = "balanced, so that the sums of squares of types I, II and III agree"
-    return (
-        f"Model{metrics}: {' + '.join(map(_term, model.terms))}; n = {many(model.n, 'run')}"
-        f"{f' (left out, diverged or no finite value: {out})' if out else ''}; residual df {model.residual_df}; "
-        f"the seed is a {model.seed}; "
-        f"{squares if model.balanced else f'unbalanced, sums of squares of type {model.kind}'} ({model.method})."
-    )
+def _list_runs(console: Console, runs: Mapping[str, Run]) -> None:
+    for name, run in list(runs.items())[:SHOWN]:
+        text = f"  {run.status}: {name}" + (f": {run.problem}" if run.problem else "")
+        console.print(plain(text), soft_wrap=True)
+    if len(runs) > SHOWN:
+        _say(console, f"  … and {len(runs) - SHOWN} more")
 
 
-def _term(name: str) -> str:
-    return f"{name} (block)" if name == SEED else name
-
-
-def print_anova(console: Console, anova: Anova) -> None:
-    """A row a metric, behaviour before encoding; for each term F, adjusted p, η²."""
+def _print_anova(console: Console, anova: Table) -> None:
+    """One row per metric, behaviour before encoding; for each term F, adjusted p, η²."""
     _heading(console, "Analysis of variance: F, p (Holm), η²")
-    tests = anova.table[anova.table["term"] != RESIDUAL]
-    metrics = list(dict.fromkeys(tests["metric"]))
-    if metrics:
+    tests = anova.frame[anova.frame["term"] != RESIDUAL]
+    if tests.empty:
+        _say(console, "Nothing can be tested.")
+    else:
+        columns = tests[["metric", "term", "F", "p_adjusted", "eta_sq"]]
         cells = {
             (metric, term): f"{number(f):>7} {probability(p):>5} {fraction(eta):>4}"
-            for metric, term, f, p, eta in tests[["metric", "term", "F", "p_adjusted", "eta_sq"]].itertuples(
-                index=False
-            )
+            for metric, term, f, p, eta in columns.itertuples(index=False)
         }
-        width = max(map(len, metrics))
-        a_table = max(1, (console.width - width - 2) // 21)
-        terms = sorted(anova.families, key=lambda term: (term == SEED, ":" in term))
-        for start in range(0, len(terms), a_table):
-            table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-            table.add_column("metric", overflow="fold")
-            for term in terms[start : start + a_table]:
-                table.add_column(plain(_term(term)), overflow="fold", justify="right", min_width=18)
-            table.add_row("", *["      F     p   η²"] * len(table.columns[1:]))
-            for behaviour in (True, False):
-                for metric in metrics:
-                    if metric.startswith(BEHAVIOUR) == behaviour:
-                        row = (cells.get((metric, term), "–") for term in terms[start : start + a_table])
-                        table.add_row(plain(metric), *row)
-                table.add_section()
-            console.print(table)
+        metrics = list(dict.fromkeys(tests["metric"]))
+        side_by_side = max(1, (console.width - max(map(len, metrics)) - 2) // 21)
+        terms = sorted(families(anova.frame), key=lambda term: (term == SEED, ":" in term))
+        for start in range(0, len(terms), side_by_side):
+            console.print(_anova_table(metrics, terms[start : start + side_by_side], cells))
             console.print()
-    else:
-        _say(console, "Nothing can be tested.")
-    _say(console, *anova_notes(anova))
+    _say(console, *anova.notes)
 
 
-def anova_notes(anova: Anova) -> list[str]:
-    """What was fitted, what was left out and why."""
-    lines = []
-    for model in anova.models[:SHOWN]:
-        lines += [_model(model, alone=len(anova.models) == 1), *(f"  {note}" for note in model.notes)]
-    if len(anova.models) > SHOWN:
-        lines.append(f"… and {len(anova.models) - SHOWN} models more, in analysis.json")
-    if anova.families:
-        families = ", ".join(f"{term} {size}" for term, size in anova.families.items())
-        lines.append(
-            f"p: F test, Holm's adjustment over all tests of one term ({families}). η²: share of the total SS."
-        )
-    reasons = defaultdict(list)
-    for metric, reason in anova.untested.items():
-        reasons[reason].append(metric)
-    return lines + [f"Not tested, {reason}: {some(names)}" for reason, names in reasons.items()]
+def _anova_table(
+    metrics: Sequence[str], terms: Sequence[str], cells: Mapping[tuple[str, str], str]
+) -> rich.table.Table:
+    table = rich.table.Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table.add_column("metric", overflow="fold")
+    for term in terms:
+        name = f"{term} (block)" if term == SEED else term
+        table.add_column(plain(name), overflow="fold", justify="right", min_width=18)
+    table.add_row("", *["      F     p   η²"] * len(terms))
+    for behaviour in (True, False):
+        for metric in metrics:
+            if metric.startswith(BEHAVIOUR) == behaviour:
+                table.add_row(plain(metric), *(cells.get((metric, term), "–") for term in terms))
+        table.add_section()
+    return table
 
 
-def print_checks(console: Console, frames: Mapping[str, pd.DataFrame]) -> None:
-    """Refuted assumptions, where tests that do without them say otherwise, how many metrics are independent."""
+def _print_checks(console: Console, frames: Mapping[str, pd.DataFrame]) -> None:
+    """Which assumptions are rejected, where other tests disagree, how many metrics are independent."""
     if "assumptions" in frames:
-        found = frames["assumptions"]
-        for name in ("normality", "spread"):
-            refuted = list(found.loc[found["fails"].str.contains(name), "metric"])
-            what = {"normality": "normal residuals", "spread": "equal spread between cells"}[name]
-            if refuted:
-                _say(
-                    console,
-                    f"Refuted at .05, {what}: {len(refuted)} of {many(len(found), 'metric')} ({some(refuted, 3)})",
-                )
+        tested = frames["assumptions"]
+        for name, assumption in ASSUMPTION.items():
+            rejected = list(tested.loc[tested["fails"].str.contains(name), "metric"])
+            if rejected:
+                share = f"{len(rejected)} of {many(len(tested), 'metric')} ({some(rejected, 3)})"
+                _say(console, f"{assumption} rejected (.05): {share}")
     if {"anova", "robust"} <= frames.keys():
-        both = frames["robust"].merge(
-            frames["anova"][["metric", "term", "p"]], on=["metric", "term"], suffixes=("", "_f")
-        )
-        other = both[(both["p"] < 0.05) != (both["p_f"] < 0.05)]
+        f_tests = frames["anova"][["metric", "term", "p"]]
+        both = frames["robust"].merge(f_tests, on=["metric", "term"], suffixes=("", "_f"))
         rows = [
-            f"{row['metric']}, {row['term']}: F {probability(row['p_f'])}, {row['test']} {probability(row['p'])}"
-            for row in other.to_dict("records")
+            f"  {row['metric']}, {row['term']}: F {probability(row['p_f'])}, {row['test']} {probability(row['p'])}"
+            for row in both[(both["p"] < ALPHA) != (both["p_f"] < ALPHA)].to_dict("records")
         ]
         if rows:
-            _say(console, "Another verdict at .05 (unadjusted p) by tests that assume less, in robust:")
-            _say(console, *(f"  {row}" for row in rows[:SHOWN]))
+            _say(console, "Tests with weaker assumptions disagree (.05, unadjusted p); see robust:", *rows[:SHOWN])
             _say(console, *([f"  … and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []))
     if "multiplicity" in frames and len(frames["multiplicity"]):
-        families = frames["multiplicity"].groupby("family", sort=False)
         sizes = [
-            f"{name} {each['metric'].nunique()} ({number(each['effective_li_ji'].iloc[0])})" for name, each in families
+            f"{name} {tests['metric'].nunique()} ({number(tests['effective_li_ji'].iloc[0])})"
+            for name, tests in frames["multiplicity"].groupby("family", sort=False)
         ]
-        _say(console, f"Metrics by family (of them independent, after Li & Ji): {', '.join(sizes)}.")
+        _say(console, f"Metrics by family (of them independent, by Li & Ji): {', '.join(sizes)}.")
 
 
-def print_concordance(console: Console, concordance: Concordance) -> None:
-    """A row a data set and factor: W with its interval between its floor and the noise ceiling."""
+def _print_concordance(console: Console, concordance: Table) -> None:
+    """One row per data set and factor: W with its interval between its floor and the noise ceiling."""
     _heading(console, "Concordance: Kendall's W")
-    if len(concordance.table):
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_edge=False)
+    if len(concordance):
+        table = rich.table.Table(
+            box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_edge=False
+        )
         for column in ("dataset", "raters", "score"):
             table.add_column(column, overflow="fold", min_width=7)
         for column in ("m×n", "W", f"{LEVEL:.0%} CI", "floor", "ceiling", "ρ", "p"):
             table.add_column(column, justify="right", no_wrap=True)
-        for row in concordance.table.to_dict("records"):
+        for row in concordance.frame.to_dict("records"):
             table.add_row(
                 plain(row["dataset"]),
                 plain(row["raters"]),
@@ -241,25 +173,35 @@ def print_concordance(console: Console, concordance: Concordance) -> None:
         console.print()
         _say(
             console,
-            "m raters rank n test samples by loss, or pairs of classes by how often the one is taken for the other, "
-            "averaged over the runs of each seed, then over seeds. "
-            f"CI: {DRAWS} bootstrap draws over samples. Floor: 1/m, the expected W of unrelated raters. Ceiling: the W "
-            "to expect if raters differed by their seeds alone. ρ: mean Spearman correlation of pairs of raters. "
-            "p: by permutation; with thousands of items it says nothing, read W between floor and ceiling.",
+            "The m raters (the levels compared) rank n items: test samples by loss, or pairs of classes by how often "
+            "one is confused with the other, averaged over the runs of each seed, then over seeds. "
+            f"CI: {DRAWS} bootstrap draws over samples. Floor: 1/m, the chance level. Ceiling: the W to expect if "
+            "raters differed by their seeds alone. ρ: mean Spearman correlation of pairs of raters. "
+            "p: by permutation; with thousands of items it is not informative, so read W between floor and ceiling.",
         )
     else:
         _say(console, "Nothing can be compared.")
     _say(console, *concordance.notes)
 
 
-def print_files(console: Console, files: Iterable[Path], gone: Sequence[str] = ()) -> None:
-    """What was written, a line a folder and a kind of file; the report by its name. And what is `gone`."""
+def _print_files(console: Console, files: Iterable[Path], removed: Sequence[str]) -> None:
+    """What was written: one line per folder and kind of file, the report by its name. And what was removed."""
     _heading(console, "Written")
     alike: dict[tuple[Path, str], list[str]] = {}
     for path in files:
         alike.setdefault((path.parent, path.suffix), []).append(path.stem)
     for (folder, suffix), names in alike.items():
-        told = f"{folder / names[0]}{suffix}" if len(names) == 1 else f"{folder}/*{suffix}: {', '.join(names)}"
-        console.print(plain(told), soft_wrap=True)
-    if gone:
-        _say(console, f"Taken away, files of an earlier analysis: {some(gone)}")
+        line = f"{folder / names[0]}{suffix}" if len(names) == 1 else f"{folder}/*{suffix}: {', '.join(names)}"
+        console.print(plain(line), soft_wrap=True)
+    if removed:
+        _say(console, f"Removed files of an earlier analysis: {some(removed)}")
+
+
+def _say(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(plain(line))
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print()
+    console.print(Text(text, "bold"))

@@ -1,7 +1,8 @@
-"""`python -m analysis`: what it prints and writes, and what it says of folders that cannot be analysed."""
+"""`creditlab-analyse`: what it prints and writes, and what it says of folders that cannot be analysed."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -13,12 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from creditlab.analysis.__main__ import DESCRIBING, main
-from creditlab.analysis.report.terminal import fraction, number, probability
-from creditlab.analysis.tables import NAMES
+from creditlab.analysis.__main__ import main
+from creditlab.analysis.catalogue import statistics
+from creditlab.analysis.table import FURTHER
 from tests.analysis.conftest import Folder
+from tests.analysis.report.test_html import fill
 
 RNG = np.random.default_rng(0)
+ROOT = Path(__file__).parents[2]
 
 
 def outcome(**_) -> dict:
@@ -39,7 +42,8 @@ def sweep(folder):
 
 def python(*arguments: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 def test_tables_are_written_and_printed(sweep, capsys):
@@ -47,7 +51,7 @@ def test_tables_are_written_and_printed(sweep, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     report = sweep.path / "report"
-    tables = [f"{name}.csv" for name in (*NAMES, *DESCRIBING)]
+    tables = [f"{name}.csv" for name in statistics()]
     assert sorted(p.name for p in report.iterdir()) == sorted(["analysis.json", "report.html", "figures", *tables])
     figures = {p.suffix for p in (report / "figures").iterdir()}
     assert figures == {".svg", ".png"}
@@ -56,9 +60,8 @@ def test_tables_are_written_and_printed(sweep, capsys):
     assert list(runs.columns[:3]) == ["run", "identity", "status"]
     assert "test/accuracy@init" in runs.columns
     assert "test/accuracy@init" not in set(anova["metric"])
-    assert list(dict.fromkeys(anova["metric"])) == [
-        *["test/accuracy", "activations/block1/dead_fraction", "weights/block1/stable_rank"]
-    ]
+    metrics = ["test/accuracy", "activations/block1/dead_fraction", "weights/block1/stable_rank"]
+    assert list(dict.fromkeys(anova["metric"])) == metrics
     assert list(concordance["raters"]) == ["algorithm", "optimiser", "seed"]
     notes = json.loads((report / "analysis.json").read_text())
     assert notes["families"] == {"algorithm": 3, "optimiser": 3, "algorithm:optimiser": 3, "seed": 3}
@@ -69,23 +72,12 @@ def test_tables_are_written_and_printed(sweep, capsys):
     f = anova.set_index(["metric", "term"]).loc[("test/accuracy", "algorithm"), "F"]
     row = next(line for line in out.splitlines() if line.startswith("test/accuracy"))
     assert f"{f:.3g}" in row
-    assert "algorithm + optimiser + algorithm:optimiser + seed (block); n = 18 runs; residual df 10" in out.replace(
-        "\n", " "
-    )
+    model = "algorithm + optimiser + algorithm:optimiser + seed (block); n = 18 runs; residual df 10"
+    assert model in out.replace("\n", " ")
     assert f"{concordance['W'][0]:.3f}".lstrip("0") in out
-    assert f"{report}/*.csv: runs, anova, " in out
+    assert f"{report}/*.csv: what_how, anova, " in out
     assert str(report / "report.html") in out
     assert "\x1b" not in out  # plain where there is no terminal
-
-
-@pytest.mark.parametrize("width", [80, 120])
-def test_tables_fit_the_width(sweep, capsys, monkeypatch, width):
-    monkeypatch.setenv("COLUMNS", str(width))
-    assert main([str(sweep.path)]) == 0
-    printed = capsys.readouterr().out.partition("Written")[0].splitlines()
-    assert max(len(line) for line in printed if not line.startswith("Runs in")) <= width
-    assert any(line.split()[:1] == ["weights/block1/stable_rank"] for line in printed)  # names are whole
-    assert sum(line.startswith("test/accuracy") for line in printed) == (1 if width == 120 else 2)
 
 
 def test_metrics_and_type_can_be_chosen(sweep, capsys):
@@ -96,9 +88,8 @@ def test_metrics_and_type_can_be_chosen(sweep, capsys):
     assert "type III" in capsys.readouterr().out.replace("\n", " ")
     assert main([str(sweep.path), "--metrics", "tset/*"]) == 2
     assert "no metric matches tset/*. There are: test/accuracy" in capsys.readouterr().err
-    mixed = message(
-        capsys, sweep.path, "--metrics", "test/*", "test/acuracy"
-    )  # what matches does not hide what does not
+    # What matches does not hide what does not.
+    mixed = message(capsys, sweep.path, "--metrics", "test/*", "test/acuracy")
     assert "no metric matches test/acuracy. Did you mean test/accuracy?" in mixed
 
 
@@ -109,9 +100,8 @@ def test_runs_and_tables_can_be_chosen(sweep, tmp_path, capsys):
     assert sorted(p.name for p in out.iterdir()) == ["analysis.json", "anova.csv"]
     assert set(pd.read_csv(out / "anova.csv")["n"]) == {8}
     assert "Factors: algorithm (bp, es) × optimiser (muon, sgd); 2 seeds" in capsys.readouterr().out
-    assert "no table 'anovas'. Did you mean anova? There are: runs, anova" in message(
-        capsys, sweep.path, "--only", "anovas"
-    )
+    misspelt = message(capsys, sweep.path, "--only", "anovas")
+    assert "no table 'anovas'. Did you mean anova? There are: what_how, anova" in misspelt
     assert "Did you mean optimiser?" in message(capsys, sweep.path, "--where", "optimizer=sgd")
     with pytest.raises(SystemExit):
         main([str(sweep.path), "--where", "sgd"])
@@ -121,12 +111,14 @@ def test_runs_and_tables_can_be_chosen(sweep, tmp_path, capsys):
 def test_formats_agree(sweep, capsys):
     assert main([str(sweep.path), "--format", "csv", "parquet", "latex", "markdown"]) == 0
     report = sweep.path / "report"
-    for name in NAMES:
+    for name in statistics():
         csv, parquet = pd.read_csv(report / f"{name}.csv"), pd.read_parquet(report / f"{name}.parquet")
         assert list(csv.columns) == list(parquet.columns)
         for column in csv:
             if parquet[column].dtype == float:
                 np.testing.assert_allclose(csv[column], parquet[column], rtol=1e-12)
+        assert len((report / f"{name}.md").read_text().splitlines()) == len(csv) + 2
+        assert (report / f"{name}.tex").read_text().count("\\\\\n") == len(csv) + 1
     anova = pd.read_csv(report / "anova.csv")
     lines = (report / "anova.md").read_text().splitlines()
     assert len(lines) == len(anova) + 2
@@ -134,6 +126,31 @@ def test_formats_agree(sweep, capsys):
     tex = (report / "anova.tex").read_text()
     assert tex.startswith("\\begin{tabular}{llrrrrrrrrrrrrrrr}\n\\toprule\nmetric & term & sum\\_sq")
     assert tex.count("\\\\\n") == len(anova) + 1
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A sweep that bears every table."""
+    return fill(Folder(tmp_path_factory.mktemp("sweep")), ("bp", "fa"), seeds=2).path
+
+
+@pytest.mark.parametrize("name", statistics())
+def test_every_table_can_be_had_alone(small, tmp_path, name):
+    assert main([str(small), "--only", name, "--out", str(tmp_path)]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["analysis.json", f"{name}.csv"])
+    columns = statistics()[name].columns
+    assert list(pd.read_csv(tmp_path / f"{name}.csv")) == list(columns) or FURTHER in columns
+
+
+def test_the_report_is_all_tables_the_figures_and_the_page(small, tmp_path):
+    """Alone or with tables, and whether an analysis was there before or not."""
+    for only in (["report"], ["report", "anova"]):
+        assert main([str(small), "--out", str(tmp_path), "--only", *only]) == 0
+        files = {path.name for path in tmp_path.iterdir()}
+        assert files == {"analysis.json", "report.html", "figures", *(f"{name}.csv" for name in statistics())}
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('class="number"') > 10  # the numbers of its conclusions
+    assert '<table id="anova-table">' in page
 
 
 def test_a_numeric_factor_has_a_dose_response(folder):
@@ -149,8 +166,8 @@ def test_a_numeric_factor_has_a_dose_response(folder):
     assert set(curve["level"]) == {1, 2, 4, 8}
 
 
-def test_the_example_of_the_guide(folder, tmp_path):
-    """It runs as it stands, on a sweep of the name that it gives."""
+def test_the_examples_of_the_guide(folder, tmp_path):
+    """They run as they stand, one after the other, on a sweep of the name that they give."""
 
     def made(**_) -> dict:
         return {"metrics": dict(zip(["test/accuracy", "weights/fc1/stable_rank"], RNG.normal(size=2), strict=True))}
@@ -158,13 +175,14 @@ def test_the_example_of_the_guide(folder, tmp_path):
     folder.cross(made, 3, algorithm=["bp", "fa", "ff", "es"], optimiser=["adamw", "muon"])
     (tmp_path / "multirun").mkdir()
     folder.path.rename(tmp_path / "multirun" / "demo")
-    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
-    (example,) = re.findall(r"```python\n(from creditlab.analysis import load\n.*?)```", guide, re.S)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "guide.md").read_text(), re.S)
+    example, report = (block for block in blocks if '"multirun/demo' in block)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", example]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", example + report]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("random block, repeated measures\n")
+    assert (tmp_path / "multirun" / "demo" / "report" / "report.html").exists()
 
 
 def test_two_sweeps(folder, tmp_path, capsys):
@@ -193,87 +211,15 @@ def test_partial_sweep_says_what_is_missing(sweep, capsys):
     assert "type II" in out.replace("\n", " ")
     assert main([str(sweep.path), "--strict"]) == 2
     assert capsys.readouterr().err == (
-        "analysis: test/accuracy: no run at algorithm=es, optimiser=muon. "
+        "creditlab-analyse: test/accuracy: no run at algorithm=es, optimiser=muon. "
         "Run what is missing, or leave out --strict for a smaller model.\n"
     )
-
-
-def test_numbers_keep_three_digits_in_seven_characters():
-    values = [1.3e-32, 4.6e-5, 0.00165, 0.226, 4.0, 40.14, 99.96, 371.2, 38408.4, 2.5e7, float("nan"), float("inf")]
-    assert [number(value) for value in values] == [
-        *["0", "4.6e-05", "0.00165", "0.226", "4", "40.1", "100", "371", "38408", "2.5e+07", "–", "–"]
-    ]
-    assert [probability(p) for p in (1e-9, 0.0009996, 0.0421, 1.0)] == ["<.001", "<.001", ".042", "1.000"]
-    assert [fraction(x) for x in (0.123, 0.999, 1.0, 0.0, -0.25)] == [".12", "1.00", "1.00", ".00", "-.25"]
-
-
-def test_names_with_markup_are_printed_as_they_are(folder, capsys):
-    for seed in range(2):
-        for value in ("[bold]x[/bold]", "[/]", "<b>"):
-            metrics = {"weights/[red]a[/red]/[/]": float(RNG.normal())}
-            folder.add(metrics, loss=RNG.normal(size=9), keys={"architecture.norm": value}, seed=seed)
-    assert main([str(folder.path)]) == 0
-    out = capsys.readouterr().out
-    assert "Factors: architecture.norm (<b>, [/], [bold]x[/bold]); 2 seeds" in out
-    assert any(line.startswith("weights/[red]a[/red]/[/]  ") for line in out.splitlines())
-
-
-def names(report: Path) -> set[str]:
-    return {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()}
-
-
-def test_a_report_holds_what_its_page_shows_and_what_others_put_there(sweep, capsys):
-    report = sweep.path / "report"
-    assert main([str(sweep.path), "--format", "csv", "latex"]) == 0
-    (report / "figures" / "mine.svg").write_text("<svg/>")
-    (report / "anova.tex").write_text("as edited")
-    before = names(report)
-    assert main([str(sweep.path), "--where", "optimiser=sgd"]) == 0
-    gone = before - names(report)
-    assert "figures/concordance.svg" in before & names(report)
-    assert {"posthoc.tex", "figures/fingerprint_optimiser.svg", "figures/fingerprint_optimiser.png"} <= gone
-    assert not {"figures/mine.svg", "anova.tex"} & gone
-    assert "Taken away, files of an earlier analysis: " in capsys.readouterr().out
-    fresh = sweep.path / "fresh"
-    assert main([str(sweep.path), "--where", "optimiser=sgd", "--out", str(fresh)]) == 0
-    assert names(report) - names(fresh) == {"figures/mine.svg", "anova.tex"}
-
-
-def test_an_analysis_that_is_refused_takes_none_away(sweep, capsys):
-    report = sweep.path / "report"
-    assert main([str(sweep.path)]) == 0
-    before = {name: (report / name).read_bytes() for name in names(report)}
-    assert main([str(sweep.path), "--where", "algorithm=bp", "optimiser=sgd"]) == 2
-    assert "nothing varies but the seed" in capsys.readouterr().err
-    assert {name: (report / name).read_bytes() for name in names(report)} == before
-
-
-def test_a_table_more_of_the_same_runs_leaves_the_page_and_one_of_others_does_not(sweep):
-    report = sweep.path / "report"
-    assert main([str(sweep.path)]) == 0
-    before = names(report)
-    assert main([str(sweep.path), "--only", "anova", "--format", "latex"]) == 0
-    assert names(report) == before | {"anova.tex"}
-    next(sweep.path.glob("es-muon*s2*/summary.json")).unlink()  # and now it is another sweep
-    assert main([str(sweep.path), "--only", "anova"]) == 0
-    assert names(report) == {"analysis.json", "anova.csv"}
-    assert not (report / "figures").exists()
-
-
-@pytest.mark.parametrize("notes", ["", "[]", '{"files": 3}', '{"files": {"../runs.csv": "x", "gone.csv": "y"}}'])
-def test_notes_that_are_no_list_of_files_take_nothing_away(sweep, notes):
-    report = sweep.path / "report"
-    report.mkdir()
-    (report / "analysis.json").write_text(notes)
-    (sweep.path / "runs.csv").touch()
-    assert main([str(sweep.path), "--only", "anova"]) == 0
-    assert (sweep.path / "runs.csv").exists()
 
 
 def test_tables_are_written_though_nobody_reads_the_output(sweep):
     command = f"{sys.executable} -m analysis {sweep.path} | true"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    piped = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, timeout=60)
+    piped = subprocess.run(command, shell=True, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert piped.stderr == ""
     assert (sweep.path / "report" / "analysis.json").exists()
 
@@ -285,7 +231,7 @@ def message(capsys, *arguments: object) -> str:
     """The one line on stderr of a call that must fail."""
     assert main([str(a) for a in arguments]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("analysis: ")
+    assert err.startswith("creditlab-analyse: ")
     assert err.count("\n") == 1
     return err
 
@@ -295,7 +241,7 @@ def test_an_interaction_of_no_factor(sweep, capsys, order):
     with pytest.raises(SystemExit) as ended:
         main([str(sweep.path), "--order", order])
     assert ended.value.code == 2
-    assert f"'{order}' is no whole number at least 1" in capsys.readouterr().err
+    assert f"'{order}' is not a whole number of at least 1" in capsys.readouterr().err
 
 
 def test_missing_folder(tmp_path, capsys):
@@ -323,7 +269,7 @@ def test_all_runs_failed(folder, capsys):
         folder.add(status="failed", algorithm=algorithm)
     assert main([str(folder.path)]) == 2
     out, err = capsys.readouterr()
-    assert err == "analysis: none of the 2 runs is finished: nothing to analyse.\n"
+    assert err == "creditlab-analyse: none of the 2 runs is finished: nothing to analyse.\n"
     assert out.count("RuntimeError: the device is on fire") == 2
     assert len(pd.read_csv(folder.path / "report" / "runs.csv")) == 2
 
@@ -339,49 +285,66 @@ def test_one_run_a_cell_says_that_nothing_can_be_tested(folder, capsys):
         folder.add(**outcome(), algorithm=algorithm)
     assert main([str(folder.path)]) == 3
     out, err = capsys.readouterr()
-    assert err == "analysis: no effect could be tested; the reasons stand above.\n"
+    assert err == "creditlab-analyse: no effect could be tested; see the reasons above.\n"
     out = out.replace("\n", " ")
     assert "Nothing can be tested." in out
-    assert (
-        "Not tested, no residual degree of freedom: 3 runs are no more than the model has parameters; add seeds" in out
-    )
+    reason = "no residual degree of freedom: 3 runs are no more than the model has parameters; add seeds"
+    assert f"Not tested, {reason}" in out
     assert pd.read_csv(folder.path / "report" / "anova.csv").columns[0] == "metric"
-
-
-def test_report_that_cannot_be_written(sweep, capsys):
-    (sweep.path / "report").write_text("a file where the folder should be")
-    assert f"cannot write to {sweep.path / 'report'}: File exists." in message(capsys, sweep.path)
-
-
-def test_a_write_that_fails_leaves_the_old_table(sweep, capsys, monkeypatch):
-    assert main([str(sweep.path)]) == 0
-    before = (sweep.path / "report" / "runs.csv").read_bytes()
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device", "runs.csv")
-
-    monkeypatch.setattr(os, "fsync", full)
-    capsys.readouterr()
-    assert "No space left on device" in message(capsys, sweep.path)
-    assert (sweep.path / "report" / "runs.csv").read_bytes() == before
-    assert not list((sweep.path / "report").glob(".*"))
 
 
 def test_as_a_command(tmp_path: Path):
     helped = python("-c", "import sys; from creditlab.analysis.__main__ import main; main(['--help'])")
     assert helped.returncode == 0
-    assert "python -m analysis DIR" in helped.stdout
-    light = python(
-        "-c", "import sys, creditlab.analysis.__main__; print({'pandas', 'scipy', 'rich', 'torch'} & set(sys.modules))"
-    )
-    assert light.stdout == "set()\n"
+    assert "creditlab-analyse DIR" in helped.stdout
     failed = python("-m", "creditlab.analysis", str(tmp_path / "nowhere"))
     assert failed.returncode == 2
     assert "Traceback" not in failed.stderr
-    assert failed.stderr.startswith("analysis: ")
+    assert failed.stderr.startswith("creditlab-analyse: ")
 
 
 def test_analysis_imports_nothing_of_training(sweep):
     code = f"import sys; from creditlab.analysis.__main__ import main; main([{str(sweep.path)!r}])"
     seen = python("-c", code + "; print({'torch', 'hydra'} & set(sys.modules))")
     assert seen.stdout.endswith("set()\n"), seen.stderr
+
+
+HEAVY = {"pandas", "scipy", "statsmodels", "sklearn", "matplotlib", "rich", "torch"}
+HELP = "from creditlab.analysis.__main__ import main\ntry: main(['--help'])\nexcept SystemExit as e: assert not e.code"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import creditlab.analysis, creditlab.analysis.__main__", "from creditlab.analysis import fit, load", HELP],
+    ids=["package", "functions", "help"],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(code):
+    light = python("-c", f"import sys\n{code}\nprint({HEAVY} & set(sys.modules))")
+    assert light.stdout.endswith("set()\n"), light.stdout + light.stderr
+
+
+def test_statistics_are_names_of_the_package(sweep):
+    code = "from creditlab.analysis import anova, fit, load, posthoc\n"
+    code += f"fits = fit(load({str(sweep.path)!r}))\nprint(anova(fits).name, posthoc(fits).name, len(anova(fits)))"
+    notebook = python("-c", code)
+    assert notebook.stdout == f"anova posthoc {3 * 5}\n", notebook.stderr
+    absent = python("-c", "from creditlab.analysis import anovas")
+    assert "ImportError: cannot import name 'anovas' from 'creditlab.analysis'" in absent.stderr
+
+
+def test_in_a_checkout_the_folder_is_a_command(sweep):
+    done = python("-m", "analysis", str(sweep.path), "--only", "anova")
+    assert done.returncode == 0, done.stderr
+    assert (sweep.path / "report" / "anova.csv").exists()
+
+
+def test_no_module_imports_the_folder_by_its_own_name():
+    """`analysis` is a module of the checkout only: what is installed has creditlab.analysis."""
+    folders = ("src", "analysis", "tests", "benchmarks", "docs")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert {path.relative_to(ROOT).parts[0] for path in paths} == set(folders)
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []
+            assert not [name for name in names if name.split(".")[0] == "analysis"], f"{path}, line {node.lineno}"

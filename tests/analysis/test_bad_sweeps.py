@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from creditlab.analysis.__main__ import main
-from creditlab.analysis.tables import NAMES
+from creditlab.analysis.catalogue import statistics
 from tests.analysis.conftest import Folder
 
 RNG = np.random.default_rng(0)
@@ -46,8 +46,8 @@ def constant(folder: Folder) -> None:
 def one_level_has_a_value(folder: Folder) -> None:
     for algorithm in ("bp", "fa", "es"):
         for seed in range(3):
-            own = ["weights/a/x"] if algorithm == "bp" else []
-            folder.add(**drawn("test/accuracy", *own), algorithm=algorithm, seed=seed)
+            single = ["weights/a/x"] if algorithm == "bp" else []
+            folder.add(**drawn("test/accuracy", *single), algorithm=algorithm, seed=seed)
 
 
 def aliased(folder: Folder) -> None:
@@ -81,13 +81,13 @@ def a_level_that_is_no_number(folder: Folder) -> None:
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize(
-    ("make", "status", "said"),
+    ("make", "status", "line"),
     [
         (all_diverged, 3, "Not tested, no finite value in any finished run: test/accuracy, weights/a/x"),
         (one_seed, 0, "one seed: how much a result varies from seed to seed is not known"),
         (constant, 3, "Not tested, does not vary within cells: nothing to test against: weights/a/x"),
         (one_level_has_a_value, 0, "Not tested, no factor varies among the runs that have it: weights/a/x"),
-        (aliased, 0, "optimiser.lr is aliased: algorithm tells its value"),
+        (aliased, 0, "optimiser.lr cannot be separated from algorithm"),
         (an_empty_cell_and_names_with_markup, 0, "left out: no run at algorithm.kind=bp, architecture.width=2"),
         (partial_diverged_and_of_mixed_schemas, 0, "diverged: bp-sgd-digits-mlp-s3"),
         (partial_diverged_and_of_mixed_schemas, 0, "failed: fa-sgd-digits-mlp-s3"),
@@ -95,14 +95,15 @@ def a_level_that_is_no_number(folder: Folder) -> None:
         (a_level_that_is_no_number, 0, "Factors: architecture.width (1, 2, 3, null); 3 seeds"),
     ],
 )
-def test_it_is_said(folder, capsys, monkeypatch, make, status, said):
+def test_it_is_said(folder, capsys, monkeypatch, make, status, line):
     monkeypatch.setenv("COLUMNS", "200")
     make(folder)
     assert main([str(folder.path), "--format", "csv", "parquet", "latex", "markdown"]) == status
-    assert said in capsys.readouterr().out
+    assert line in capsys.readouterr().out
     page = (folder.path / "report" / "report.html").read_text()
-    assert said.startswith("Factors: ") or said in unescape(page)
+    assert line.startswith("Factors: ") or line in unescape(page)
     assert "<b>" not in page
     assert "<i>" not in page
-    for name in NAMES:
-        assert (folder.path / "report" / f"{name}.csv").stat().st_size > 10
+    for name in statistics():
+        for suffix in ("csv", "parquet", "tex", "md"):
+            assert (folder.path / "report" / f"{name}.{suffix}").stat().st_size > 10

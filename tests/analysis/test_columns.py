@@ -1,20 +1,41 @@
-"""The columns of the describing tables, frozen: what reads them elsewhere breaks if one changes."""
+"""The columns of every table, frozen: what reads them elsewhere breaks if one changes."""
 
-from creditlab.analysis.agreement import fingerprint, similarity
-from creditlab.analysis.report import conclusions
+from creditlab.analysis.catalogue import statistics
 
-ABOUT = "dataset layer items n_items measure distance factor"
+COMPARED = "dataset layer items n_items measure distance factor"
+COLUMNS = {
+    "what_how": "of term n_metrics n_found median_eta_sq lowest highest highest_metric",
+    "anova": "metric term sum_sq df F p p_adjusted eta_sq partial_eta_sq omega_sq n eta_sq_low eta_sq_high "
+    "partial_eta_sq_low partial_eta_sq_high omega_sq_low omega_sq_high",
+    "levels": "metric factor level n_runs mean sd lowest highest",
+    "concordance": "dataset score raters n_raters n_items W chi2 df p mean_spearman ci_low ci_high noise_ceiling floor "
+    "F df1 df2 p_F p_permutation",
+    "similarity": f"{COMPARED} n_runs left_out within between difference ci_low ci_high p between_same_seed",
+    "similarity_pairs": f"{COMPARED} a b n_pairs similarity ci_low ci_high",
+    "fingerprint": "target held_out metrics n_metrics classifier n_runs n_identified accuracy chance shuffled p "
+    "best_metric",
+    "fingerprint_confusion": "target held_out metrics classifier fold true identified_as n_runs",
+    "assumptions": "metric n normality_test normality p_normality smallest_cell spread spread_df1 spread_df2 p_spread "
+    "fails",
+    "robust": "metric term test F df1 df2 p",
+    "posthoc": "metric factor level_a level_b method difference ci_low ci_high t df p p_adjusted n_a n_b",
+    "multiplicity": "metric term family size effective_li_ji effective_nyholt p p_holm p_bh",
+    "shares": "metric side term share low high",
+    "agreement": "dataset score raters rater_a rater_b spearman",
+    "matched": "by target metric factor level_a level_b difference ci_low ci_high t df p p_adjusted n_a",
+    "association": "factor outcome metric scope n r ci_low ci_high p spearman",
+    "dose": "factor metric levels n tau p_trend change_after change_before ci_low ci_high change p_change",
+    "curve": "factor metric level n mean low high",
+    "power": "metric factor level_a level_b seeds effect sd sd_high power_now seeds_needed seeds_needed_safe",
+    "trajectories": "factor level metric step n mean low high",
+    "rdms": "dataset layer factor level distance a b dissimilarity",
+    "runs": "run identity status …",
+}
 
 
 def test_columns():
-    assert " ".join(similarity.COLUMNS) == (
-        f"{ABOUT} n_runs left_out within between difference ci_low ci_high p between_same_seed"
-    )
-    assert " ".join(similarity.PAIRS) == f"{ABOUT} a b n_pairs similarity ci_low ci_high"
-    assert " ".join(similarity.RDMS) == "dataset layer factor level distance a b dissimilarity"
-    assert " ".join(fingerprint.COLUMNS) == (
-        "target held_out metrics n_metrics classifier n_runs n_identified accuracy chance shuffled p best_metric"
-    )
-    assert " ".join(fingerprint.CONFUSION) == ("target held_out metrics classifier fold true identified_as n_runs")
-    assert " ".join(conclusions.WHAT_HOW) == ("of term n_metrics n_found median_eta_sq lowest highest highest_metric")
-    assert " ".join(conclusions.LEVELS) == "metric factor level n_runs mean sd lowest highest"
+    assert {name: " ".join(statistic.columns) for name, statistic in statistics().items()} == COLUMNS
+
+
+def test_tables_are_in_the_order_of_the_report():
+    assert list(statistics()) == list(COLUMNS)

@@ -41,13 +41,13 @@ def browser(tmp_path_factory):
 def page(browser, address):
     page = browser.new_page()
     page.set_default_timeout(5000)
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    messages, asked = [], []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
     yield page
-    assert said == []  # a violation of the content security policy would be told here
+    assert messages == []  # a violation of the content security policy would be among them
     assert all(url.startswith(("file:", "data:")) for url in asked)
     page.close()
 

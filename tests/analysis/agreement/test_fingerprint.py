@@ -10,13 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from creditlab.analysis.agreement.fingerprint import (
-    balanced_accuracy,
-    fingerprint,
-    nearest_by_metric,
-    recall_weights,
-    usable_metrics,
-)
+from creditlab.analysis.agreement.fingerprint import fingerprint, fingerprint_confusion, usable_metrics
+from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.model.permutation import blocks, shuffled
 
 FACTORS = ["algorithm", "optimiser"]
@@ -36,22 +31,24 @@ def runs(metrics, algorithms=("bp", "fa", "ff"), optimisers=("sgd", "muon"), see
 
 
 def identify(frame):
-    metrics = [c for c in frame if "/" in c]
-    found = fingerprint(frame, FACTORS, metrics)
+    """The frame of `fingerprint` by what it is of, and the sweep."""
+    sweep = Sweep.of(frame, FACTORS, [c for c in frame if "/" in c])
     index = ["target", "held_out", "metrics", "classifier"]
-    return found.table.set_index(index).sort_index(), found
+    return fingerprint(sweep).frame.set_index(index).sort_index(), sweep
 
 
 def test_one_metric_that_tells_all_is_found_and_carries_over_to_other_optimisers():
-    frame = runs(lambda i, j, s, r: {"w/told": float(i), "w/noise": r.normal(), "test/loss": r.normal()})
-    table, found = identify(frame)
+    frame = runs(lambda i, j, s, r: {"w/tells": float(i), "w/noise": r.normal(), "test/loss": r.normal()})
+    table, sweep = identify(frame)
     single = table.loc[("algorithm", "seed", "encoding", "single")]
-    assert single[["accuracy", "best_metric", "n_identified"]].tolist() == [1.0, "w/told", 24]
+    assert single[["accuracy", "best_metric", "n_identified"]].tolist() == [1.0, "w/tells", 24]
     assert single["p"] == pytest.approx(1 / 500)
     assert table.loc[("algorithm", "optimiser", "encoding", "nearest"), "accuracy"] > 0.9
     assert table.loc[("algorithm", "seed", "behaviour", "nearest"), "p"] > 0.01
     assert table.loc[("algorithm", "seed", "encoding", "nearest"), "chance"] == pytest.approx(1 / 3)
-    right = found.confusion.query("target == 'algorithm' and classifier == 'nearest' and metrics == 'encoding'")
+    right = fingerprint_confusion(sweep).frame.query(
+        "target == 'algorithm' and classifier == 'nearest' and metrics == 'encoding'"
+    )
     counts = right.groupby(["held_out", "true"])["n_runs"].sum()
     assert (counts == 8).all()
 
@@ -74,16 +71,6 @@ def test_accuracy_is_that_of_sklearns_own_pipeline():
     )
 
 
-def test_each_metric_alone_finds_its_nearest_neighbour():
-    rng = np.random.default_rng(0)
-    train, test = rng.normal(size=(30, 4)).round(1), rng.normal(size=(9, 4)).round(1)  # with ties
-    found = nearest_by_metric(train, test)
-    for metric in range(4):
-        gap = np.abs(test[:, None, metric] - train[None, :, metric])
-        reached = np.take_along_axis(gap, found[metric][:, None], axis=1)[:, 0]
-        assert reached == pytest.approx(gap.min(axis=1), abs=1e-12)
-
-
 def test_the_seed_gives_nothing_away():
     frame = runs(lambda i, j, s, r: {"w/seed": float(s), "w/seed2": s**2 / 7})
     table, _ = identify(frame)
@@ -101,7 +88,7 @@ def test_shuffled_labels_reach_chance_and_p_holds_its_level(monkeypatch):
         frame = runs(lambda *_: {}, optimisers=("sgd",), seeds=4).drop(columns="optimiser")
         values = generator.normal(size=(12, 3)) + generator.normal(size=(4, 3))[frame["seed"]]
         frame = frame.assign(**{f"w/{k}": values[:, k] for k in range(3)})
-        table = fingerprint(frame, ["algorithm"], [f"w/{k}" for k in range(3)]).table.set_index("classifier")
+        table = fingerprint(Sweep.of(frame, ["algorithm"], [f"w/{k}" for k in range(3)])).frame.set_index("classifier")
         p.append(table["p"])
         accuracy.append(table["shuffled"])
     p, accuracy = pd.DataFrame(p), pd.DataFrame(accuracy)
@@ -113,22 +100,23 @@ def test_shuffled_labels_reach_chance_and_p_holds_its_level(monkeypatch):
 
 
 def test_what_exists_for_one_algorithm_only_gives_nothing_away():
-    frame = runs(lambda i, j, s, r: {"w/own": 1.0 if i == 0 else np.nan, "w/noise": r.normal(), "w/same": 3.0})
-    assert usable_metrics(frame, ["w/own", "w/noise", "w/same"]) == ["w/noise"]
-    _, found = identify(frame)
-    assert "encoding: metrics left out, not finite in every run or constant: 2 of 3" in found.notes
-    assert set(found.table["n_metrics"]) == {1}
+    frame = runs(lambda i, j, s, r: {"w/single": 1.0 if i == 0 else np.nan, "w/noise": r.normal(), "w/same": 3.0})
+    assert usable_metrics(frame, ["w/single", "w/noise", "w/same"]) == ["w/noise"]
+    table, sweep = identify(frame)
+    assert "encoding: metrics left out, not finite in every run or constant: 2 of 3" in fingerprint(sweep).notes
+    assert set(table["n_metrics"]) == {1}
 
 
-def test_of_many_runs_whole_seeds_are_drawn(monkeypatch):
+def test_of_many_runs_whole_seeds_are_sampled(monkeypatch):
     monkeypatch.setattr("creditlab.analysis.agreement.fingerprint.MOST", 20)
     frame = runs(lambda i, j, s, r: {"w/a": i + r.normal()}, seeds=7)
-    _, found = identify(frame)
-    assert found.notes[0] == "of 42 runs those of 3 seeds out of 7, drawn by lot: 18"
-    assert set(found.table["n_runs"]) == {18}
-    pd.testing.assert_frame_equal(found.table, identify(frame.sample(frac=1, random_state=0))[1].table)
+    table, sweep = identify(frame)
+    assert fingerprint(sweep).notes[0] == "of 42 runs those of 3 seeds out of 7, sampled at random: 18"
+    assert set(table["n_runs"]) == {18}
+    _, shuffled_sweep = identify(frame.sample(frac=1, random_state=0))
+    pd.testing.assert_frame_equal(fingerprint(sweep).frame, fingerprint(shuffled_sweep).frame)
     one = runs(lambda i, j, s, r: {"w/a": i + r.normal()}, optimisers=tuple("abcdefgh"), seeds=1)
-    assert set(identify(one)[1].table["n_runs"]) == {24}  # nothing to draw from
+    assert set(identify(one)[0]["n_runs"]) == {24}  # nothing to sample from
 
 
 def test_initial_networks_are_a_control():
@@ -151,8 +139,8 @@ def test_what_cannot_be_split_is_said():
     frame = runs(lambda i, j, s, r: {"w/a": r.normal()}, seeds=1)
     frame = frame[~((frame["algorithm"] == "ff") & (frame["optimiser"] == "sgd"))]
     frame.loc[frame.index[0], "status"] = "diverged"
-    _, found = identify(frame)
-    notes = " ".join(found.notes)
+    _, sweep = identify(frame)
+    notes = " ".join(fingerprint(sweep).notes)
     assert "algorithm: cannot leave one seed out, there is only 0" in notes
     assert "algorithm, optimiser held out: not identified, as training has no run like it: 3" in notes
     assert "left out, diverged: 1" in notes
@@ -160,16 +148,10 @@ def test_what_cannot_be_split_is_said():
 
 def test_the_order_of_rows_means_nothing():
     frame = runs(lambda i, j, s, r: {f"w/{k}": r.normal() + 0.5 * i for k in range(3)})
-    _, found = identify(frame)
+    _, sweep = identify(frame)
     _, again = identify(frame.sample(frac=1, random_state=1))
-    pd.testing.assert_frame_equal(found.table, again.table)
-    pd.testing.assert_frame_equal(found.confusion, again.confusion)
-
-
-def test_balanced_accuracy_is_the_mean_recall():
-    true, found = np.array([[0, 0, 0, 1]]), np.array([[0, 0, 1, 1]])
-    for levels in (2, 3):  # a level that no run has does not count
-        assert balanced_accuracy(true, found, recall_weights(true, levels)) == pytest.approx((2 / 3 + 1) / 2)
+    for statistic in (fingerprint, fingerprint_confusion):
+        pd.testing.assert_frame_equal(statistic(sweep).frame, statistic(again).frame)
 
 
 def test_blocks_follow_the_seeds_where_levels_share_them():

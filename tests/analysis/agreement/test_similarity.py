@@ -1,81 +1,21 @@
-"""RDMs and CKA against their definitions, and within against between under the null and under an effect."""
+"""Within against between under the null and under an effect, the intervals, and the tables of a sweep."""
 
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
-from scipy.spatial.distance import pdist
 
 from creditlab.analysis import load
-from creditlab.analysis.agreement import similarity
-from creditlab.analysis.agreement.similarity import compare, distances, embed
+from creditlab.analysis.agreement import pairs_of_runs
+from creditlab.analysis.agreement.pairs_of_runs import Runs, distances, embed, permutation_p
+from creditlab.analysis.agreement.similarity import GROUPS, SAMPLES, compare, rdms, similarity, similarity_pairs
+from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.model.jackknife import jackknife, reach
 from creditlab.analysis.model.permutation import blocks
 from creditlab.analysis.names import labels
 from creditlab.records import write_arrays
-
-
-def points(seed, items=10, units=7):
-    return np.random.default_rng(seed).normal(size=(items, units))
-
-
-def hsic(k, low):
-    """The unbiased estimator of Song et al. (2007), eq. 4, as it stands there."""
-    n = len(k)
-    k, low = k - np.diag(np.diag(k)), low - np.diag(np.diag(low))
-    one = np.ones(n)
-    middle = (one @ k @ one) * (one @ low @ one) / ((n - 1) * (n - 2))
-    return (np.trace(k @ low) + middle - 2 / (n - 2) * (one @ k @ low @ one)) / (n * (n - 3))
-
-
-def pair(x, y, measure, distance):
-    a, b = embed(np.stack([distances(x, distance), distances(y, distance)]), measure)
-    return a @ b
-
-
-@pytest.mark.parametrize("distance", ["correlation", "euclidean"])
-def test_rdm_similarity_is_spearman_of_the_upper_triangles(distance):
-    x, y = points(0), points(1, units=4) + points(0)[:, :4]
-    expected = stats.spearmanr(pdist(x, distance), pdist(y, distance)).statistic
-    assert pair(x, y, "RDM", distance) == pytest.approx(expected, abs=1e-12)
-
-
-def test_correlation_distance_is_one_minus_pearson():
-    x = points(2)
-    assert distances(x, "correlation") == pytest.approx(1 - np.corrcoef(x), abs=1e-12)
-
-
-@pytest.mark.parametrize("items", [4, 10, 30])
-def test_cka_is_the_debiased_one(items):
-    x, y = points(0, items), 3 + points(1, items, 5) + points(0, items)[:, :5]
-    k, low = x @ x.T, y @ y.T
-    expected = hsic(k, low) / np.sqrt(hsic(k, k) * hsic(low, low))
-    assert pair(x, y, "CKA", "euclidean") == pytest.approx(expected, abs=1e-10)
-
-
-def test_cka_of_unrelated_representations_is_zero_on_average():
-    values = [pair(points(2 * s, 12, 50), points(2 * s + 1, 12, 50), "CKA", "euclidean") for s in range(400)]
-    assert abs(np.mean(values)) < 4 * np.std(values) / 20  # the biased form gives 0.8 here
-
-
-@given(st.integers(0, 10**6), st.floats(0.1, 10))
-def test_neither_sees_rotation_shift_or_scale(seed, scale):
-    x, y = points(seed), points(seed + 1)
-    turn = np.linalg.qr(points(seed + 2, 7))[0]
-    for measure in ("RDM", "CKA"):
-        moved = pair(scale * x @ turn + 5, y, measure, "euclidean")
-        assert moved == pytest.approx(pair(x, y, measure, "euclidean"), abs=1e-9)
-
-
-def test_a_dead_layer_has_no_similarity():
-    dead = np.stack([distances(np.zeros((10, 3)), d) for d in ("correlation", "euclidean")])
-    assert np.isnan(embed(dead[:1], "RDM")).all()
-    for measure in ("RDM", "CKA"):
-        assert np.isnan(embed(dead[1:], measure)).all()
 
 
 def design(algorithms=("bp", "fa"), optimisers=("sgd", "muon"), seeds=3):
@@ -86,12 +26,12 @@ def design(algorithms=("bp", "fa"), optimisers=("sgd", "muon"), seeds=3):
 def matrices(settings, effect=0.0, start=0.0, generator=None):
     """Distances of classes whose means depend on the algorithm (`effect`) and on the seed (`start`)."""
     rng = generator or np.random.default_rng(0)
-    common, own, first = rng.normal(size=(10, 6)), {}, {}
+    common, of_algorithm, first = rng.normal(size=(10, 6)), {}, {}
     out = []
     for algorithm, seed in zip(settings["algorithm"], settings["seed"], strict=True):
-        own.setdefault(algorithm, rng.normal(size=(10, 6)))
+        of_algorithm.setdefault(algorithm, rng.normal(size=(10, 6)))
         first.setdefault(seed, rng.normal(size=(10, 6)))
-        out.append(common + effect * own[algorithm] + start * first[seed] + rng.normal(size=(10, 6)))
+        out.append(common + effect * of_algorithm[algorithm] + start * first[seed] + rng.normal(size=(10, 6)))
     return np.stack([distances(p, "euclidean") for p in out])
 
 
@@ -99,16 +39,16 @@ def test_means_are_those_over_pairs_of_runs_counted_one_by_one():
     settings = design(seeds=3)[:-2]  # unbalanced
     held = matrices(settings, effect=1, start=1)
     vectors = embed(held, "RDM")
-    found = {"within": [], "between": [], "same": []}
+    expected = {"within": [], "between": [], "same": []}
     for i, j in combinations(range(len(settings)), 2):
         a, b = settings.iloc[i], settings.iloc[j]
         if a["optimiser"] == b["optimiser"]:
             kind = "within" if a["algorithm"] == b["algorithm"] else "between"
-            found["same" if a["seed"] == b["seed"] else kind].append(vectors[i] @ vectors[j])
+            expected["same" if a["seed"] == b["seed"] else kind].append(vectors[i] @ vectors[j])
     row, pairs = compare(settings, held, "algorithm", ["optimiser"], "RDM")
-    assert row["within"] == pytest.approx(np.mean(found["within"]))
-    assert row["between"] == pytest.approx(np.mean(found["between"]))
-    assert row["between_same_seed"] == pytest.approx(np.mean(found["same"]))
+    assert row["within"] == pytest.approx(np.mean(expected["within"]))
+    assert row["between"] == pytest.approx(np.mean(expected["between"]))
+    assert row["between_same_seed"] == pytest.approx(np.mean(expected["same"]))
     assert pairs["n_pairs"].tolist() == [6, 8, 3]
     between = pairs.loc[pairs["a"] != pairs["b"], "similarity"].item()
     assert between == pytest.approx(row["between"])
@@ -138,15 +78,15 @@ def test_shared_initial_weights_are_not_taken_for_an_effect():
 
 def test_false_positives_are_at_the_level(monkeypatch):
     """Of 1,000 sweeps whose runs share what the seed does, and whose algorithms do nothing."""
-    monkeypatch.setattr(similarity, "DRAWS", 19)
+    monkeypatch.setattr(pairs_of_runs, "DRAWS", 19)
     settings, rng, p = design(seeds=5), np.random.default_rng(0), []
     words = labels(settings)
-    runs = similarity._Runs(*(pd.factorize(words[c])[0] for c in ("algorithm", "optimiser", "seed")))
+    runs = Runs(*(pd.factorize(words[c])[0] for c in ("algorithm", "optimiser", "seed")))
     block = blocks(words, "algorithm", ["optimiser"])
     for _ in range(1000):
         vectors = rng.normal(size=(len(settings), 45)) + rng.normal(size=(5, 45))[settings["seed"]]
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        p.append(similarity._permutation_p(vectors, runs, block))
+        p.append(permutation_p(vectors, runs, block))
     assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.05, abs=0.02)
     settings = design(optimisers=("sgd",), seeds=3)  # four distinct relabellings: the whole of `compare`
     p = [compare(settings, matrices(settings, 0, 1, rng), "algorithm", [], "RDM")[0]["p"] for _ in range(100)]
@@ -171,12 +111,12 @@ def test_jackknife_of_a_mean_is_its_standard_error():
 @pytest.mark.parametrize(("measure", "distance"), [("RDM", "correlation"), ("CKA", "euclidean")])
 def test_intervals_cover_the_value_of_the_population_of_items(measure, distance, items, most):
     """Four networks see items of many: in 95 % ± 2 % of 1,000 draws the interval holds what they would show of all.
-    That of within less between, of ten items, does in up to 98 %: the jackknife overstates the spread of pairs."""
+    That of within minus between, of ten items, does in up to 98 %: the jackknife overstates the spread of pairs."""
     rng = np.random.default_rng(1)
     weights = rng.normal(size=(8, 6)) + 0.7 * rng.normal(size=(4, 8, 6))  # two algorithms × two seeds
 
     def estimates(matrices: np.ndarray) -> np.ndarray:
-        """Fisher's z of a pair, and within less between, (2, draws), of (draws, 4, items, items)."""
+        """Fisher's z of a pair, and within minus between, (2, draws), of (draws, 4, items, items)."""
         flat = embed(matrices.reshape(-1, *matrices.shape[2:]), measure)
         alike = np.einsum("dip,djp->ijd", *2 * [flat.reshape(*matrices.shape[:2], -1)])
         between = (alike[0, 3] + alike[1, 2]) / 2
@@ -188,7 +128,7 @@ def test_intervals_cover_the_value_of_the_population_of_items(measure, distance,
 
     truth = np.mean([estimates(draw(700)[None]) for _ in range(5)], axis=0)
     drawn = np.stack([draw(items) for _ in range(1000)])
-    kept = [np.setdiff1d(np.arange(items), group) for group in np.array_split(np.arange(items), similarity.GROUPS)]
+    kept = [np.setdiff1d(np.arange(items), group) for group in np.array_split(np.arange(items), GROUPS)]
     kept = [k for k in kept if len(k) < items]
     wide = reach(np.stack([estimates(drawn[:, :, k[:, None], k]) for k in kept]), items)
     covered = (np.abs(estimates(drawn) - truth) <= wide).mean(axis=1)
@@ -226,16 +166,42 @@ def test_of_a_sweep(folder):
             write_arrays(run / "arrays.npz", arrays)
     folder.add({"test/accuracy": 0.9}, algorithm="fa", seed=3)  # no arrays
     folder.add(algorithm="bp", seed=3, status="diverged")
-    found = similarity.similarity(load(folder.path))
-    table = found.table.set_index(["items", "layer", "measure"])
-    assert table.columns.tolist() == [c for c in similarity.COLUMNS if c not in table.index.names]
+    sweep = load(folder.path)
+    table = similarity(sweep).frame.set_index(["items", "layer", "measure"])
+    assert table.columns.tolist() == [c for c in similarity.columns if c not in table.index.names]
     first = table.loc[("classes", "fc1", "RDM")]
     assert first["within"] > first["between"] + 0.3
     assert table.loc[("classes", "fc2", "CKA"), "left_out"] == 1
-    assert table.loc[("samples", "fc1", "RDM"), "n_items"] == similarity.SAMPLES
-    words = " ".join(found.notes)
+    assert table.loc[("samples", "fc1", "RDM"), "n_items"] == SAMPLES
+    words = " ".join(similarity(sweep).notes)
     assert "diverged: 1" in words
     assert "no readable arrays: fa-sgd-digits-mlp-s3" in words
     assert "fc2, RDM: runs left out, all their distances alike: 1" in words
-    assert set(found.rdms["level"]) == {"bp", "fa"}
-    assert (found.rdms.groupby(["layer", "level"]).size() == 45).all()
+    matrices_of_levels = rdms(sweep).frame
+    assert set(matrices_of_levels["level"]) == {"bp", "fa"}
+    assert (matrices_of_levels.groupby(["layer", "level"]).size() == 45).all()
+    pairs = similarity_pairs(sweep).frame.query("items == 'classes' and layer == 'fc1' and measure == 'RDM'")
+    assert pairs[["a", "b"]].to_numpy().tolist() == [["bp", "bp"], ["bp", "fa"], ["fa", "fa"]]
+    assert pairs["similarity"].iloc[1] == pytest.approx(first["between"])
+
+
+def test_the_distance_can_be_chosen(folder):
+    rng = np.random.default_rng(0)
+    for algorithm in ("bp", "fa"):
+        for seed in range(2):
+            run = folder.add({"test/accuracy": 0.9}, algorithm=algorithm, seed=seed)
+            write_arrays(run / "arrays.npz", {"representation/fc1": rng.normal(size=(6, 4))})
+    sweep = load(folder.path)
+    for distance in ("correlation", "euclidean"):
+        for statistic in (similarity, similarity_pairs):
+            frame = statistic(sweep, distance=distance).frame
+            assert dict(zip(frame["measure"], frame["distance"], strict=True)) == {"RDM": distance, "CKA": "euclidean"}
+        assert set(rdms(sweep, distance=distance).frame["distance"]) == {distance}
+    by = [similarity(sweep, distance=d).frame.set_index("measure")["within"] for d in ("correlation", "euclidean")]
+    assert by[0]["RDM"] != by[1]["RDM"]
+    assert by[0]["CKA"] == by[1]["CKA"]
+
+
+def test_a_frame_without_folders_has_no_representation():
+    sweep = Sweep.of(design().assign(status="complete"), ["algorithm", "optimiser"], [])
+    assert [len(statistic(sweep)) for statistic in (similarity, similarity_pairs, rdms)] == [0, 0, 0]

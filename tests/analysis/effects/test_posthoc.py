@@ -10,41 +10,22 @@ import pingouin
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from test_anova import crossing
-from test_published_tables import PLANTS, cells
 
-from creditlab.analysis.effects.posthoc import COLUMNS, paired, posthoc, range_quantile, range_sf
+from creditlab.analysis.effects.posthoc import paired, posthoc
+from tests.analysis.effects.test_published_tables import PLANTS, cells
+from tests.analysis.frames import crossing, one_way, rows_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
-
-
-def one_way(counts: list[int], spread: list[float], seed: int, metrics: int = 1, shift: float = 1.0) -> pd.DataFrame:
-    """Seeds are replicates; level i has `counts[i]` runs of standard deviation `spread[i]`."""
-    rng = np.random.default_rng(seed)
-    level = np.repeat(np.arange(len(counts)), counts)
-    values = shift * level[:, None] + np.array(spread)[level, None] * rng.normal(size=(len(level), metrics))
-    runs = pd.DataFrame(values, columns=[f"m{i}" for i in range(metrics)])
-    return runs.assign(algorithm=[f"a{i}" for i in level], seed=range(len(level)), status="complete")
 
 
 def pick(table: pd.DataFrame, method: str, metric: str = "m0") -> pd.DataFrame:
     return table[(table["method"] == method) & (table["metric"] == metric)].reset_index(drop=True)
 
 
-@pytest.mark.parametrize("k", [2, 3, 5, 12])
-@pytest.mark.parametrize("df", [1, 2.5, 14, 400])
-def test_studentised_range(k, df):
-    q = np.array([0.3, 1.5, 3.0, 4.5, 9.0])
-    np.testing.assert_allclose(range_sf(q, k, df), stats.studentized_range.sf(q, k, df), atol=2e-8)
-    assert range_quantile(k, np.array(df)) == pytest.approx(
-        stats.studentized_range.ppf(0.95, k, df), rel=1e-4 if df == 1 else 1e-7
-    )
-
-
 @pytest.mark.parametrize(("method", "equal"), [("Tukey", True), ("Games-Howell", False)])
 def test_one_factor_is_scipys(method, equal):
     runs = one_way([5, 9, 7, 4], [1, 3, 0.5, 2], 0)
-    ours = pick(posthoc(runs, ["algorithm"], ["m0"]), method)
+    ours = pick(rows_of(posthoc, runs, ["algorithm"], ["m0"]), method)
     groups = [group["m0"] for _, group in runs.groupby("algorithm")]
     theirs = stats.tukey_hsd(*groups, equal_var=equal)
     interval = theirs.confidence_interval()
@@ -58,7 +39,7 @@ def test_one_factor_is_scipys(method, equal):
 
 def test_games_howell_is_pingouins():
     runs = one_way([5, 9, 7], [1, 3, 0.5], 1)
-    ours = pick(posthoc(runs, ["algorithm"], ["m0"]), "Games-Howell")
+    ours = pick(rows_of(posthoc, runs, ["algorithm"], ["m0"]), "Games-Howell")
     theirs = pingouin.pairwise_gameshowell(runs, dv="m0", between="algorithm")
     np.testing.assert_allclose(ours["difference"], theirs["diff"], rtol=1e-10)
     np.testing.assert_allclose(ours["df"], theirs["df"], rtol=1e-10)
@@ -68,7 +49,7 @@ def test_games_howell_is_pingouins():
 
 def test_plant_growth_as_published():
     """TukeyHSD(aov(weight ~ group)) of R: trt1-ctrl −0.371, p 0.3908711; trt2-ctrl 0.1979960; trt2-trt1 0.0120064."""
-    ours = pick(posthoc(cells(PLANTS, "group", "m0"), ["group"], ["m0"]), "Tukey")
+    ours = pick(rows_of(posthoc, cells(PLANTS, "group", "m0"), ["group"], ["m0"]), "Tukey")
     assert list(-ours["difference"]) == pytest.approx([-0.371, 0.494, 0.865], abs=1e-9)
     assert list(ours["p_adjusted"]) == pytest.approx([0.3908711, 0.1979960, 0.0120064], abs=6e-8)
     assert list(-ours["ci_high"]) == pytest.approx([-1.0622161, -0.1972161, 0.1737839], abs=6e-8)
@@ -80,7 +61,7 @@ def test_tukey_compares_marginal_means_on_the_model(drop):
     from statsmodels.formula.api import ols
 
     runs = crossing([3, 2], 5, True, np.random.default_rng(2)).drop(index=drop)
-    ours = pick(posthoc(runs, ["algorithm", "optimiser"], ["m0"]), "Tukey")
+    ours = pick(rows_of(posthoc, runs, ["algorithm", "optimiser"], ["m0"]), "Tukey")
     fit = ols("m0 ~ C(algorithm, Sum) * C(optimiser, Sum) + C(seed, Sum)", runs).fit()
     contrast = np.zeros(len(fit.params))
     contrast[[fit.params.index.get_loc(f"C(algorithm, Sum)[S.a{i}]") for i in (0, 1)]] = [2, 1]  # a0 − a2
@@ -94,7 +75,7 @@ def test_tukey_compares_marginal_means_on_the_model(drop):
 
 def test_paired_differences_are_students():
     runs = crossing([3, 2], 6, True, np.random.default_rng(3))
-    ours = pick(posthoc(runs, ["algorithm", "optimiser"], ["m0"]), "paired")
+    ours = pick(rows_of(posthoc, runs, ["algorithm", "optimiser"], ["m0"]), "paired")
     ours = ours[ours["factor"] == "algorithm"]
     means = runs.groupby(["algorithm", "seed"])["m0"].mean()
     p = []
@@ -109,9 +90,9 @@ def test_paired_differences_are_students():
 
 def test_all_pairs_at_once_are_bonferronis():
     runs = crossing([3, 2], 6, True, np.random.default_rng(3))
-    found = posthoc(runs, ["algorithm", "optimiser"], ["m0"])
-    assert set(found["method"]) == {"Tukey", "paired", "paired, all"}
-    ours = pick(found, "paired, all").query("factor == 'algorithm'")
+    table = rows_of(posthoc, runs, ["algorithm", "optimiser"], ["m0"])
+    assert set(table["method"]) == {"Tukey", "paired", "paired, all"}
+    ours = pick(table, "paired, all").query("factor == 'algorithm'")
     means = runs.groupby(["algorithm", "seed"])["m0"].mean()
     theirs = [stats.ttest_rel(means[a], means[b]) for a, b in (("a0", "a1"), ("a0", "a2"), ("a1", "a2"))]
     for (_, row), each in zip(ours.iterrows(), theirs, strict=True):
@@ -128,34 +109,26 @@ def test_pairs_are_runs_that_differ_in_the_factor_alone():
     runs = runs.drop(runs.query("algorithm == 'a1' and optimiser == 'o1' and seed == 0").index)
     runs = runs.drop(runs.query("algorithm == 'a1' and seed == 3").index)
     runs.loc[runs.query("algorithm == 'a0' and optimiser == 'o1' and seed == 0").index, "m0"] = 1e9
-    found = paired(runs, "algorithm", ["optimiser"], ["m0"]).iloc[0]
+    row = paired(runs, "algorithm", ["optimiser"], ["m0"]).iloc[0]
     key = runs.set_index(["algorithm", "optimiser", "seed"])["m0"]
     difference = key["a0"] - key["a1"]
-    assert found["difference"] == pytest.approx(difference.groupby("seed").mean().mean(), rel=1e-9)
-    assert found["n_a"] == 3
+    assert row["difference"] == pytest.approx(difference.groupby("seed").mean().mean(), rel=1e-9)
+    assert row["n_a"] == 3
 
 
 def test_what_the_runs_cannot_bear_has_no_row():
     single = crossing([3], 1, False, np.random.default_rng(5))
-    assert posthoc(single, ["algorithm"], ["m0"]).empty
+    assert rows_of(posthoc, single, ["algorithm"], ["m0"]).empty
     lonely = one_way([1, 4, 5], [1, 1, 1], 6)
-    assert set(posthoc(lonely, ["algorithm"], ["m0"])["method"]) == {"Tukey"}
+    assert set(rows_of(posthoc, lonely, ["algorithm"], ["m0"])["method"]) == {"Tukey"}
 
 
-def test_columns_are_frozen_and_rows_in_any_order_do():
+def test_rows_in_any_order_do():
     runs = crossing([3, 2], 4, True, np.random.default_rng(7))
-    found = posthoc(runs, ["algorithm", "optimiser"], ["m0", "m1"])
-    assert (
-        list(found.columns)
-        == COLUMNS
-        == [
-            *["metric", "factor", "level_a", "level_b", "method", "difference", "ci_low", "ci_high"],
-            *["t", "df", "p", "p_adjusted", "n_a", "n_b"],
-        ]
-    )
-    assert len(found) == 2 * (3 + 1) * 3  # metrics × pairs × methods
-    shuffled = posthoc(runs.sample(frac=1, random_state=0), ["algorithm", "optimiser"], ["m0", "m1"])
-    pd.testing.assert_frame_equal(found, shuffled)
+    table = rows_of(posthoc, runs, ["algorithm", "optimiser"], ["m0", "m1"])
+    assert len(table) == 2 * (3 + 1) * 3  # metrics × pairs × methods
+    shuffled = rows_of(posthoc, runs.sample(frac=1, random_state=0), ["algorithm", "optimiser"], ["m0", "m1"])
+    pd.testing.assert_frame_equal(table, shuffled)
 
 
 DRAWS = 2000
@@ -166,13 +139,13 @@ def test_simultaneous_intervals_cover_and_false_positives_stay_at_five_percent(m
     """95 % ± 2 % of draws have *all* pairs inside; Games-Howell's also where the spread is unequal."""
     spread = [1, 1, 1] if method == "Tukey" else [0.3, 1, 3]
     runs = one_way([6, 9, 12], spread, 8, DRAWS, shift=0.7)
-    table = posthoc(runs, ["algorithm"], [f"m{i}" for i in range(DRAWS)])
+    table = rows_of(posthoc, runs, ["algorithm"], [f"m{i}" for i in range(DRAWS)])
     rows = table[table["method"] == method]
     truth = -0.7 * (rows["level_b"].str[1].astype(int) - rows["level_a"].str[1].astype(int))
     missed = (rows["ci_low"] > truth) | (rows["ci_high"] < truth)
     assert 1 - missed.groupby(rows["metric"]).any().mean() == pytest.approx(0.95, abs=0.02)
     null = one_way([6, 9, 12], spread, 9, DRAWS, shift=0)
-    table = posthoc(null, ["algorithm"], [f"m{i}" for i in range(DRAWS)])
+    table = rows_of(posthoc, null, ["algorithm"], [f"m{i}" for i in range(DRAWS)])
     smallest = table[table["method"] == method].groupby("metric")["p_adjusted"].min()
     assert (smallest < 0.05).mean() == pytest.approx(0.05, abs=0.02)
 
@@ -184,8 +157,8 @@ def test_paired_intervals_cover_whatever_the_spread_of_levels_and_seeds():
     values = seeds[level[:, 1]] + level[:, [0]] * 0.7 + rng.normal(size=(10, DRAWS)) * np.where(level[:, [0]], 2, 0.1)
     names = [f"m{i}" for i in range(DRAWS)]
     runs = pd.DataFrame(values, columns=names).assign(algorithm=level[:, 0], seed=level[:, 1])
-    found = paired(runs, "algorithm", [], names)
-    assert ((found["ci_low"] <= -0.7) & (found["ci_high"] >= -0.7)).mean() == pytest.approx(0.95, abs=0.02)
+    table = paired(runs, "algorithm", [], names)
+    assert ((table["ci_low"] <= -0.7) & (table["ci_high"] >= -0.7)).mean() == pytest.approx(0.95, abs=0.02)
     runs[names] -= 0.7 * level[:, [0]]
     null = paired(runs, "algorithm", [], names)
     assert (null["p"] < 0.05).mean() == pytest.approx(0.05, abs=0.02)
@@ -202,7 +175,8 @@ def test_all_methods_in_the_design_of_a_sweep(seeds, spread):
     noise += rng.normal(size=(seeds, draws))[runs["seed"]]
     names = [f"m{i}" for i in range(draws)]
     at_once = ["paired, all", *["Tukey"] * (len(set(spread)) == 1)]
-    table = posthoc(pd.concat([runs, pd.DataFrame(noise, columns=names)], axis=1), ["algorithm", "optimiser"], names)
+    noisy = pd.concat([runs, pd.DataFrame(noise, columns=names)], axis=1)
+    table = rows_of(posthoc, noisy, ["algorithm", "optimiser"], names)
     table = table[table["factor"] == "algorithm"]
     inside = (table["ci_low"] <= 0) & (table["ci_high"] >= 0)
     every = inside.groupby([table["method"], table["metric"]]).all().groupby(level=0).mean()

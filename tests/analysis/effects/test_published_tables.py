@@ -7,6 +7,7 @@ import pytest
 
 from creditlab.analysis.effects.anova import anova
 from creditlab.analysis.names import RESIDUAL
+from tests.analysis.frames import fitted, rows_of
 
 
 def frame(rows: list[tuple], columns: list[str], seed: str | None = None) -> pd.DataFrame:
@@ -55,7 +56,7 @@ def cells(data: dict, *columns: str) -> pd.DataFrame:
 
 
 def test_warpbreaks():
-    table = anova(cells(WARPBREAKS, "wool", "tension", "y"), ["wool", "tension"], ["y"]).table.set_index("term")
+    table = rows_of(anova, cells(WARPBREAKS, "wool", "tension", "y"), ["wool", "tension"], ["y"]).set_index("term")
     assert table["df"].to_dict() == {"wool": 1, "tension": 2, "wool:tension": 2, RESIDUAL: 48}
     assert table["sum_sq"].to_dict() == pytest.approx(
         {"wool": 450.7, "tension": 2034.3, "wool:tension": 1002.8, RESIDUAL: 5745.1}, abs=0.06
@@ -66,10 +67,10 @@ def test_warpbreaks():
 
 def test_npk_in_incomplete_blocks():
     """summary(aov(yield ~ block + N * P * K)); the interaction of all three is aliased with the blocks."""
-    found = anova(frame(NPK, ["block", "N", "P", "K", "y"], "block"), ["N", "P", "K"], ["y"], order=3)
-    table = found.table.set_index("term")
-    assert found.models[0].seed == "random block, incomplete"
-    assert any(note.startswith("N:P:K left out") for note in found.models[0].notes)
+    fits = fitted(frame(NPK, ["block", "N", "P", "K", "y"], "block"), ["N", "P", "K"], ["y"], order=3)
+    table = anova(fits).frame.set_index("term")
+    assert fits.models[0].model.seed == "random block, incomplete"
+    assert any(note.startswith("N:P:K left out") for note in fits.models[0].model.notes)
     published = {
         **{"seed": (5, 343.3, 4.447, 0.01594), "N": (1, 189.3, 12.259, 0.00437), "P": (1, 8.4, 0.544, 0.47490)},
         **{"K": (1, 95.2, 6.166, 0.02880), "N:P": (1, 21.3, 1.378, 0.26317), "N:K": (1, 33.1, 2.146, 0.16865)},
@@ -86,8 +87,8 @@ def test_npk_in_incomplete_blocks():
 
 def test_moore_unbalanced_type_2():
     """car::Anova(lm(conformity ~ fcategory * partner.status)), of type II (Fox & Weisberg, An R Companion)."""
-    found = anova(cells(MOORE, "status_of_partner", "authority", "y"), ["authority", "status_of_partner"], ["y"])
-    table = found.table.set_index("term")
+    runs = cells(MOORE, "status_of_partner", "authority", "y")
+    table = rows_of(anova, runs, ["authority", "status_of_partner"], ["y"]).set_index("term")
     assert list(table["df"]) == [2, 1, 2, 39]
     assert list(table["sum_sq"]) == pytest.approx([11.61, 212.21, 175.49, 817.76], abs=0.006)
     assert list(table["F"][:3]) == pytest.approx([0.2770, 10.1207, 4.1846], abs=6e-5)
@@ -95,15 +96,13 @@ def test_moore_unbalanced_type_2():
 
 
 def test_moore_unbalanced_type_3():
-    found = anova(
-        cells(MOORE, "status_of_partner", "authority", "y"), ["authority", "status_of_partner"], ["y"], kind="III"
-    )
-    table = found.table.set_index("term")
+    runs = cells(MOORE, "status_of_partner", "authority", "y")
+    table = rows_of(anova, runs, ["authority", "status_of_partner"], ["y"], kind="III").set_index("term")
     assert list(table["sum_sq"]) == pytest.approx([36.02, 239.56, 175.49, 817.76], abs=0.006)
     assert list(table["F"][:3]) == pytest.approx([0.8589, 11.4250, 4.1846], abs=6e-5)
 
 
 def test_plant_growth():
-    row = anova(cells(PLANTS, "group", "y"), ["group"], ["y"]).table.iloc[0]
+    row = rows_of(anova, cells(PLANTS, "group", "y"), ["group"], ["y"]).iloc[0]
     assert (row["df"], row["F"], row["p"]) == pytest.approx((2, 4.846, 0.01591), abs=6e-4)
     assert row["sum_sq"] == pytest.approx(3.766, abs=6e-4)

@@ -1,4 +1,4 @@
-"""Assumptions and the tests that do without them, against scipy, pingouin, statsmodels, and in simulation."""
+"""The tests that do without the assumptions, against scipy, pingouin, statsmodels, and in simulation."""
 
 from __future__ import annotations
 
@@ -9,67 +9,25 @@ import pytest
 from scipy import stats
 from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.oneway import anova_oneway
-from test_anova import FACTORS, crossing
-from test_posthoc import one_way
 
 from creditlab.analysis.effects.anova import anova
-from creditlab.analysis.effects.assumptions import COLUMNS as ASSUMED
-from creditlab.analysis.effects.assumptions import assumptions, brown_forsythe
-from creditlab.analysis.effects.robust import COLUMNS, repeated_measures, robust
-from creditlab.analysis.model.fits import fit_all
+from creditlab.analysis.effects.assumptions import assumptions
+from creditlab.analysis.effects.robust import PERMUTATIONS, repeated_measures, robust
+from tests.analysis.frames import FACTORS, crossing, fitted, one_way
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
 DRAWS = 2000
 NAMES = [f"m{i}" for i in range(DRAWS)]
 
 
-def test_brown_forsythe_is_scipys():
-    runs = one_way([5, 9, 7], [1, 3, 0.5], 0, metrics=3)
-    values, cells = runs[["m0", "m1", "m2"]].to_numpy(), runs["algorithm"].str[1].astype(int).to_numpy()
-    f, df1, df2 = brown_forsythe(values, cells)
-    for i in range(3):
-        theirs = stats.levene(*(values[cells == c, i] for c in range(3)), center="median")
-        assert f[i] == pytest.approx(theirs.statistic, rel=1e-10)
-        assert stats.f.sf(f[i], df1, df2) == pytest.approx(theirs.pvalue, rel=1e-9)
-    assert np.isnan(brown_forsythe(values[:6], np.repeat([0, 1, 2], 2))[0]).all()
-
-
-def test_assumptions_of_a_metric():
-    runs = one_way([8, 9, 7], [1, 1, 1], 1, metrics=2)
-    runs["m1"] = np.exp(2 * runs["m1"])
-    found = assumptions(runs, ["algorithm"], ["m0", "m1"])
-    assert (
-        list(found.columns)
-        == ASSUMED
-        == [
-            *["metric", "n", "normality_test", "normality", "p_normality", "smallest_cell"],
-            *["spread", "spread_df1", "spread_df2", "p_spread", "fails"],
-        ]
-    )
-    residual = runs["m0"] - runs.groupby("algorithm")["m0"].transform("mean")
-    theirs = stats.shapiro(residual)
-    assert found.loc[0, ["normality", "p_normality"]].tolist() == pytest.approx([theirs.statistic, theirs.pvalue])
-    levene = pingouin.homoscedasticity(runs, dv="m0", group="algorithm", center="median")
-    assert found.loc[0, "p_spread"] == pytest.approx(levene["pval"].iloc[0], rel=1e-9)
-    assert found["fails"].tolist() == ["", "normality"]
-    assert found["smallest_cell"].tolist() == [7, 7]
-    assert assumptions(runs, [], ["m0"]).empty
-    unequal = assumptions(one_way([9, 9, 9], [0.1, 1, 9], 1), ["algorithm"], ["m0"])
-    assert unequal["fails"].tolist() == ["normality and spread"]
-
-
-def test_false_alarms_of_the_assumptions():
-    found = assumptions(one_way([10, 12, 9], [1, 1, 1], 2, DRAWS), ["algorithm"], NAMES)
-    assert (found["p_normality"] < 0.05).mean() == pytest.approx(0.05, abs=0.02)
-    assert (found["p_spread"] < 0.05).mean() == pytest.approx(0.04, abs=0.02)  # a little cautious in small cells
-    many = one_way([3000, 3000], [1, 1], 3, 1)
-    row = assumptions(many, ["algorithm"], ["m0"]).iloc[0]
-    assert row["normality_test"] == "D'Agostino-Pearson"
+def robust_rows(runs: pd.DataFrame, factors: list[str], metrics: list[str]) -> pd.DataFrame:
+    """The tests of all `metrics`, whether or not an assumption is rejected."""
+    return robust(fitted(runs, factors, metrics), metrics=tuple(metrics)).frame
 
 
 def test_one_factor_is_welchs():
     runs = one_way([5, 9, 7, 4], [1, 3, 0.5, 2], 4)
-    row = robust(runs, ["algorithm"], ["m0"]).query("test == 'Welch-James'").iloc[0]
+    row = robust_rows(runs, ["algorithm"], ["m0"]).query("test == 'Welch-James'").iloc[0]
     groups = [group["m0"].to_numpy() for _, group in runs.groupby("algorithm")]
     ours = row[["F", "df1", "df2", "p"]].tolist()
     theirs = anova_oneway(groups, use_var="unequal", welch_correction=True)
@@ -81,12 +39,12 @@ def test_one_factor_is_welchs():
 def test_two_levels_of_an_effect_are_welchs_t_of_cell_means():
     """For one degree of freedom T is t² with Satterthwaite's df: here the interaction of a 2 × 2."""
     runs = crossing([2, 2], 6, False, np.random.default_rng(5)).drop(index=[0, 9])
-    found = robust(runs, FACTORS[:2], ["m0"]).query("test == 'Welch-James'").set_index("term")
+    table = robust_rows(runs, FACTORS[:2], ["m0"]).query("test == 'Welch-James'").set_index("term")
     groups = [g["m0"].to_numpy() for _, g in runs.groupby(["algorithm", "optimiser"])]
     mean, v = np.array([g.mean() for g in groups]), np.array([g.var(ddof=1) / len(g) for g in groups])
     t = mean @ [1, -1, -1, 1] / np.sqrt(v.sum())
     df = v.sum() ** 2 / sum(x**2 / (len(g) - 1) for x, g in zip(v, groups, strict=True))
-    row = found.loc["algorithm:optimiser"]
+    row = table.loc["algorithm:optimiser"]
     assert row[["F", "df1", "df2"]].tolist() == pytest.approx([t**2, 1, df], rel=1e-9)
 
 
@@ -94,8 +52,8 @@ def test_permutation_has_the_f_of_the_classical_test_and_nearly_its_p_where_resi
     for drop in ([], [0, 7, 20]):
         runs = crossing([3, 2], 5, True, np.random.default_rng(6), metrics=20).drop(index=drop)
         metrics = [f"m{i}" for i in range(20)]
-        ours = robust(runs, FACTORS[:2], metrics).query("test == 'permutation'").set_index(["metric", "term"])
-        theirs = anova(runs, FACTORS[:2], metrics).table.set_index(["metric", "term"]).loc[ours.index]
+        ours = robust_rows(runs, FACTORS[:2], metrics).query("test == 'permutation'").set_index(["metric", "term"])
+        theirs = anova(fitted(runs, FACTORS[:2], metrics)).frame.set_index(["metric", "term"]).loc[ours.index]
         np.testing.assert_allclose(ours["F"], theirs["F"], rtol=1e-9)
         np.testing.assert_allclose(ours["p"], theirs["p"], atol=0.06)
 
@@ -103,21 +61,21 @@ def test_permutation_has_the_f_of_the_classical_test_and_nearly_its_p_where_resi
 def test_false_positives_where_the_assumptions_fail():
     """Unequal spread in unequal cells, where the classical test is far off; skewed residuals, by permutation."""
     unequal = one_way([6, 9, 14], [3, 1, 0.5], 7, DRAWS, shift=0)
-    welch = robust(unequal, ["algorithm"], NAMES).query("test == 'Welch-James'")["p"]
+    welch = robust_rows(unequal, ["algorithm"], NAMES).query("test == 'Welch-James'")["p"]
     assert (welch < 0.05).mean() == pytest.approx(0.05, abs=0.02)
-    classical = anova(unequal, ["algorithm"], NAMES).table["p"].dropna()
+    classical = anova(fitted(unequal, ["algorithm"], NAMES)).frame["p"].dropna()
     assert (classical < 0.05).mean() > 0.15
     rng = np.random.default_rng(8)
     runs = crossing([3, 2], 4, True, rng, metrics=0)
     skewed = pd.DataFrame(rng.exponential(size=(24, 1000)), columns=NAMES[:1000])
-    table = robust(pd.concat([runs, skewed], axis=1), FACTORS[:2], NAMES[:1000])
+    table = robust_rows(pd.concat([runs, skewed], axis=1), FACTORS[:2], NAMES[:1000])
     for term, p in table.query("test == 'permutation'").groupby("term")["p"]:
         assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.02), term
 
 
 def test_repeated_measures_are_those_of_statsmodels_and_pingouin():
     runs = crossing([4, 3], 6, True, np.random.default_rng(12))
-    ours = robust(runs, FACTORS[:2], ["m0"]).query("test == 'repeated measures'").set_index("term")
+    ours = robust_rows(runs, FACTORS[:2], ["m0"]).query("test == 'repeated measures'").set_index("term")
     theirs = AnovaRM(runs, "m0", "seed", within=FACTORS[:2]).fit().anova_table
     assert ours["F"].tolist() == pytest.approx(theirs["F Value"].tolist(), rel=1e-9)
     for factor, df in zip(FACTORS[:2], (3, 2), strict=True):
@@ -129,7 +87,7 @@ def test_repeated_measures_are_those_of_statsmodels_and_pingouin():
 
 def test_two_levels_with_a_block_are_the_paired_t():
     runs = crossing([2, 2], 5, True, np.random.default_rng(13))
-    row = robust(runs, FACTORS[:2], ["m0"]).query("test == 'repeated measures' and term == 'optimiser'").iloc[0]
+    row = robust_rows(runs, FACTORS[:2], ["m0"]).query("test == 'repeated measures' and term == 'optimiser'").iloc[0]
     means = runs.groupby(["optimiser", "seed"])["m0"].mean()
     theirs = stats.ttest_rel(means["o0"], means["o1"])
     assert row[["F", "df1", "df2", "p"]].tolist() == pytest.approx([theirs.statistic**2, 1, 4, theirs.pvalue], rel=1e-9)
@@ -139,12 +97,12 @@ def test_seeds_that_lack_a_cell_take_no_part():
     runs = crossing([3, 2], 5, True, np.random.default_rng(14))
     whole = runs[runs["seed"] != 2]
     short = runs.drop(index=runs.query("seed == 2").index[0])
-    a, b = (robust(each, FACTORS[:2], ["m0"]).query("test == 'repeated measures'") for each in (short, whole))
+    a, b = (robust_rows(each, FACTORS[:2], ["m0"]).query("test == 'repeated measures'") for each in (short, whole))
     pd.testing.assert_frame_equal(a, b)
     none = runs.drop(index=runs.groupby("seed").head(1).index)  # no seed has all cells
-    assert set(robust(none, FACTORS[:2], ["m0"])["test"]) == {"permutation"}
+    assert set(robust_rows(none, FACTORS[:2], ["m0"])["test"]) == {"permutation"}
     half = runs.drop(index=[0, 6, 12, 18])
-    assert set(robust(half, FACTORS[:2], ["m0"])["test"]) == {"Welch-James", "permutation"}
+    assert set(robust_rows(half, FACTORS[:2], ["m0"])["test"]) == {"Welch-James", "permutation"}
 
 
 @pytest.mark.parametrize("seeds", [3, 6])
@@ -158,7 +116,7 @@ def test_false_positives_with_a_block_and_unequal_spread(seeds, spread):
     noise = rng.normal(size=(len(runs), 4000)) * np.array(spread)[level, None]
     noise += rng.normal(size=(seeds, 4000))[runs["seed"]] + rng.normal(size=(seeds, 4, 4000))[runs["seed"], level] / 2
     runs = pd.concat([runs, pd.DataFrame(noise, columns=names)], axis=1)
-    (fit,) = fit_all(runs, FACTORS[:2], names).found
+    (fit,) = fitted(runs, FACTORS[:2], names)
     table = pd.concat(repeated_measures(fit))
     wrong = (table["p"] < 0.05).groupby(table["term"]).mean()
     unequal = len(set(spread)) > 1
@@ -182,28 +140,50 @@ def test_false_positives_in_the_design_of_a_sweep(drop):
     runs = crossing([4, 2], 3, True, rng, metrics=0)
     noise = rng.normal(size=(24, 1000)) + rng.normal(size=(3, 1000))[runs["seed"]]
     runs = pd.concat([runs, pd.DataFrame(noise, columns=NAMES[:1000])], axis=1).drop(index=drop)
-    table = robust(runs, FACTORS[:2], NAMES[:1000])
+    table = robust_rows(runs, FACTORS[:2], NAMES[:1000])
     for (test, term), p in table.groupby(["test", "term"])["p"]:
         wrong = (p < 0.05).mean()
         assert wrong == pytest.approx(0.05, abs=0.02) if test == "permutation" else wrong < 0.07, (test, term)
     assert set(table["test"]) == {"permutation", "Welch-James" if drop else "repeated measures"}
-    found = assumptions(runs, FACTORS[:2], NAMES[:1000])
-    assert (found["p_normality"] < 0.05).mean() < 0.07
-    assert (found["p_spread"] < 0.05).mean() < 0.07
-    pd.testing.assert_frame_equal(
-        found, assumptions(runs.sample(frac=1, random_state=0), FACTORS[:2], NAMES[:1000]), rtol=1e-9
-    )
+    tested = assumptions(fitted(runs, FACTORS[:2], NAMES[:1000])).frame
+    assert (tested["p_normality"] < 0.05).mean() < 0.07
+    assert (tested["p_spread"] < 0.05).mean() < 0.07
+    shuffled = assumptions(fitted(runs.sample(frac=1, random_state=0), FACTORS[:2], NAMES[:1000])).frame
+    pd.testing.assert_frame_equal(tested, shuffled, rtol=1e-9)
 
 
-def test_columns_are_frozen_and_rows_in_any_order_do():
+def test_rows_in_any_order_do():
     runs = crossing([3, 2], 4, True, np.random.default_rng(9))
     np.random.seed(0)  # noqa: NPY002
-    found = robust(runs, FACTORS[:2], ["m0", "m1"])
-    assert list(found.columns) == COLUMNS == ["metric", "term", "test", "F", "df1", "df2", "p"]
+    table = robust_rows(runs, FACTORS[:2], ["m0", "m1"])
     np.random.seed(1)  # noqa: NPY002
-    pd.testing.assert_frame_equal(found, robust(runs.sample(frac=1, random_state=0), FACTORS[:2], ["m0", "m1"]))
+    pd.testing.assert_frame_equal(table, robust_rows(runs.sample(frac=1, random_state=0), FACTORS[:2], ["m0", "m1"]))
 
 
 def test_small_cells_leave_permutation_alone():
     runs = crossing([3, 2], 1, False, np.random.default_rng(10))
-    assert set(robust(runs, FACTORS[:2], ["m0"])["test"]) == {"permutation"}
+    assert set(robust_rows(runs, FACTORS[:2], ["m0"])["test"]) == {"permutation"}
+
+
+@pytest.mark.parametrize("drop", [[], [0, 7, 20]])
+def test_the_p_of_a_permutation_counts_the_order_that_was_observed(drop):
+    """So it is never below 1 in draws + 1, and exactly that where no draw is as extreme."""
+    rng = np.random.default_rng(16)
+    runs = crossing([3, 2], 5, True, rng, metrics=0).assign(m0=rng.normal(size=30), m1=rng.normal(size=30))
+    runs["m1"] += 100 * (runs["algorithm"] == "a1") + 100 * (runs["optimiser"] == "o1")
+    table = robust_rows(runs.drop(index=drop), FACTORS[:2], ["m0", "m1"]).query("test == 'permutation'")
+    p = table.set_index(["metric", "term"])["p"]
+    assert (p >= 1 / (1 + PERMUTATIONS)).all()
+    assert p["m1", "algorithm"] == p["m1", "optimiser"] == 1 / (1 + PERMUTATIONS)
+    counts = p * (1 + PERMUTATIONS)  # whole numbers
+    np.testing.assert_allclose(counts, counts.round(), rtol=1e-9)
+
+
+def test_by_default_the_metrics_with_a_rejected_assumption_are_tested():
+    runs = one_way([8, 9, 7], [1, 1, 1], 1, metrics=2)
+    runs["m1"] = np.exp(2 * runs["m1"])
+    fits = fitted(runs, ["algorithm"], ["m0", "m1"])
+    assert assumptions(fits).frame.set_index("metric")["fails"].to_dict() == {"m0": "", "m1": "normality"}
+    pd.testing.assert_frame_equal(robust(fits).frame, robust(fits, metrics=("m1",)).frame)
+    assert set(robust(fits).frame["metric"]) == {"m1"}
+    assert robust(fitted(runs, ["algorithm"], ["m0"])).frame.empty

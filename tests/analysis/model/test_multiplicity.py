@@ -1,24 +1,20 @@
-"""Adjusted p and the effective number of metrics against statsmodels, limit cases and simulation."""
+"""Holm's adjustment against statsmodels, families, and the effective number of metrics in limit cases."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from creditlab.analysis.model.multiplicity import COLUMNS, benjamini_hochberg, effective, family, holm, multiplicity
-
-p_values = st.lists(st.floats(0, 1), min_size=1, max_size=30)
+from creditlab.analysis.model.multiplicity import effective, family, holm
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
-@given(p_values)
-def test_adjusted_p_is_that_of_statsmodels(p):
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_is_that_of_statsmodels(p):
     np.testing.assert_allclose(holm(np.array(p)), multipletests(p, method="holm")[1], rtol=1e-12, atol=1e-300)
-    np.testing.assert_allclose(benjamini_hochberg(np.array(p)), multipletests(p, method="fdr_bh")[1], rtol=1e-12)
 
 
 def test_effective_number_is_the_number_of_independent_metrics():
@@ -37,40 +33,8 @@ def test_effective_number_is_the_number_of_independent_metrics():
     assert np.isnan(effective(basis[:1])).all()
 
 
-def test_families_are_named_and_their_size_is_given():
-    metrics = ["test/loss", "train/loss", "weights/a/x", "weights/b/x", "weights/c/x"]
-    rng = np.random.default_rng(1)
-    table = pd.DataFrame({"metric": np.repeat(metrics, 3), "term": ["algorithm", "optimiser", "Residual"] * 5})
-    table["p"] = np.where(table["term"] == "Residual", np.nan, rng.random(15) / 5)
-    residuals = pd.DataFrame(rng.normal(size=(40, 5)), columns=metrics)
-    found = multiplicity(table, residuals)
-    assert (
-        list(found.columns)
-        == COLUMNS
-        == [*["metric", "term", "family", "size", "effective_li_ji", "effective_nyholt", "p", "p_holm", "p_bh"]]
-    )
-    assert len(found) == 10
-    weights = found[(found["family"] == "weights") & (found["term"] == "algorithm")]
-    assert set(weights["size"]) == {3}
-    np.testing.assert_allclose(weights["p_holm"], multipletests(weights["p"], method="holm")[1])
-    np.testing.assert_allclose(weights["p_bh"], multipletests(weights["p"], method="fdr_bh")[1])
+def test_the_family_of_a_metric():
     assert [family(m) for m in ("test/accuracy", "signals/x/y")] == ["behaviour", "signals"]
-    assert weights["effective_nyholt"].iloc[0] == pytest.approx(effective(residuals[metrics[2:]].to_numpy())[1])
-
-
-def test_false_discoveries_are_bounded():
-    """Of 20 metrics half have an effect; the share of false ones among the positives stays at 5 %, and Holm's chance
-    of any false one."""
-    rng = np.random.default_rng(2)
-    p = rng.random((4000, 20))
-    p[:, :10] = p[:, :10] ** 6 / 10
-    false_share, any_false = [], []
-    for row in p:
-        found = benjamini_hochberg(row) < 0.05
-        false_share.append(found[10:].sum() / max(found.sum(), 1))
-        any_false.append((holm(row)[10:] < 0.05).any())
-    assert np.mean(false_share) == pytest.approx(0.05 / 2, abs=0.005)  # the rate is that of the true nulls' share
-    assert np.mean(any_false) < 0.05
 
 
 def test_a_metric_whose_residuals_do_not_vary_counts_for_none():

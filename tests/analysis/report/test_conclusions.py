@@ -6,13 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from creditlab.analysis import fit
+from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.effects.association import association
 from creditlab.analysis.effects.dose_response import curve, dose
 from creditlab.analysis.effects.matched import matched
 from creditlab.analysis.effects.posthoc import posthoc
 from creditlab.analysis.report.conclusions import Cell, conclusions
-from creditlab.analysis.report.html import written
+from creditlab.analysis.report.words import in_words
+from creditlab.analysis.table import Table
 from tests.analysis.effects.test_matched import learning
+from tests.analysis.frames import with_histories
+from tests.analysis.report.common import table_of
 
 METRICS = ["test/accuracy", "weights/a", "weights/b"]
 FACTORS = ["algorithm", "depth"]
@@ -30,69 +35,67 @@ def sweep(effect: float, seeds: int = 6) -> pd.DataFrame:
     return runs.assign(**{METRICS[0]: accuracy, METRICS[1]: follows, METRICS[2]: noise[:, 2]})
 
 
-def tables_of(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return {
-        "posthoc": posthoc(runs, FACTORS, METRICS),
-        "association": association(runs, "algorithm", METRICS[0], METRICS[1:]),
-        "dose": dose(runs, "depth", METRICS),
-        "curve": curve(runs, "depth", METRICS),
-    }
+def tables_of(runs: pd.DataFrame) -> dict[str, Table]:
+    sweep = Sweep.of(runs, FACTORS, METRICS)
+    tables = [posthoc(fit(sweep)), *(statistic(sweep) for statistic in (association, dose, curve))]
+    return {table.name: table for table in tables}
 
 
-def said(tables: dict[str, pd.DataFrame]) -> dict[str, list[str]]:
+def sentences(tables: dict[str, Table]) -> dict[str, list[str]]:
     """By topic, sentences as they are shown; every cell that they cite is there."""
-    found: dict[str, list[str]] = {}
+    by_topic: dict[str, list[str]] = {}
     for one in conclusions(tables, FACTORS):
         words = [
-            written(tables[p.table].iloc[p.row][p.column], p.form) if isinstance(p, Cell) else p for p in one.parts
+            in_words(tables[p.table].frame.iloc[p.row][p.column], p.form) if isinstance(p, Cell) else p
+            for p in one.parts
         ]
-        found.setdefault(one.topic, []).append("".join(words))
-    return found
+        by_topic.setdefault(one.topic, []).append("".join(words))
+    return by_topic
 
 
 def test_what_is_there_is_said_with_its_numbers():
     tables = tables_of(sweep(1))
-    found = said(tables)
-    pairs = found["Pairs of levels"]
-    row = tables["posthoc"].query(
+    by_topic = sentences(tables)
+    pairs = by_topic["Pairs of levels"]
+    row = tables["posthoc"].frame.query(
         "metric == 'test/accuracy' and method == 'paired, all' and level_a == 'bp' and level_b == 'ff'"
     )
-    ends = [written(row[column].item(), "number") for column in ("difference", "ci_low", "ci_high")]
-    assert "test accuracy differs (method 'paired, all', of all pairs at once): " in pairs[0]
-    assert f"bp less ff {ends[0]} ({ends[1]} to {ends[2]})" in pairs[0]
-    assert "bp less fa" not in pairs[0]  # these do not differ
-    assert "of how it is encoded, most clearly differ, after Holm's" in pairs[1]
-    assert "weights/a, bp less ff" in pairs[1]
+    ends = [in_words(row[column].item(), "number") for column in ("difference", "ci_low", "ci_high")]
+    assert "test accuracy differs (method 'paired, all', over all pairs at once): " in pairs[0]
+    assert f"bp minus ff {ends[0]} ({ends[1]} to {ends[2]})" in pairs[0]
+    assert "bp minus fa" not in pairs[0]  # these do not differ
+    assert "the internal metrics that differ most after Holm's" in pairs[1]
+    assert "weights/a, bp minus ff" in pairs[1]
     assert "weights/b" not in pairs[1]
-    (goes,) = found["What goes with accuracy"]
+    goes, _ = by_topic["What goes with accuracy"]  # within the levels of each factor
+    assert goes.startswith("Within the levels of algorithm, ")
     assert "test accuracy goes with weights/a, r 0." in goes
     assert "weights/b" not in goes
-    trend = found["Trends"][0]
+    trend = by_topic["Trends"][0]
     assert trend.startswith("With depth, test/accuracy falls (Kendall's τ −0.")
     assert "at 1, " in trend
     assert "between 2 and 4 (the step lies between 2 and 4; p .001)." in trend
-    assert len(found["Trends"]) == 1  # the others have none
+    assert len(by_topic["Trends"]) == 1  # the others have none
 
 
 def test_what_is_not_there_is_not_found():
-    found = said(tables_of(sweep(0)))
+    by_topic = sentences(tables_of(sweep(0)))
     assert all(
-        "not shown to differ" in each or "nothing is shown to differ" in each for each in found["Pairs of levels"]
+        "not shown to differ" in each or "no internal metric is shown to differ" in each
+        for each in by_topic["Pairs of levels"]
     )
-    assert "nothing is shown to go with test accuracy" in found["What goes with accuracy"][0]
-    assert [each.split(" (")[0] for each in found["Trends"]] == [
+    assert "nothing is shown to go with test accuracy" in by_topic["What goes with accuracy"][0]
+    assert [each.split(" (")[0] for each in by_topic["Trends"]] == [
         "With depth, test/accuracy is not shown to rise or fall"
     ]
 
 
 def test_at_equal_accuracy():
-    tables = {"matched": matched(learning({"bp": 0.008, "fa": 0.004}, seeds=6), ["algorithm"], "test/accuracy")}
-    steps, encoding = said(tables)["At equal accuracy"]
-    assert steps.startswith(
-        "Where accuracy is 40 %, of the steps to it, by algorithm, most clearly differ, after Holm's"
-    )
-    assert re.search(r"bp less fa -\d+", steps)
-    assert "weights/a, bp less fa -1" in encoding
+    history = learning({"bp": 0.008, "fa": 0.004}, seeds=6)
+    steps, encoding = sentences({"matched": matched(with_histories(history, ["algorithm"]))})["At equal accuracy"]
+    assert steps.startswith("Where accuracy is 40 %, by algorithm, the steps that differ most after Holm's")
+    assert re.search(r"bp minus fa -\d+", steps)
+    assert "weights/a, bp minus fa -1" in encoding
 
 
 @pytest.mark.parametrize("form", ["absent", "empty"])
@@ -107,15 +110,15 @@ def test_without_a_table_nothing_is_said(form):
     assert conclusions({}, FACTORS) == []
     for name, topic in topics.items():
         fewer = {key: table for key, table in tables.items() if key != name}
-        fewer |= {name: tables[name][:0]} if form == "empty" else {}
-        assert set(said(fewer)) == {*topics.values()} - {topic}
+        fewer |= {name: table_of(name, tables[name].frame[:0])} if form == "empty" else {}
+        assert set(sentences(fewer)) == {*topics.values()} - {topic}
 
 
 def test_no_verdict_without_an_interval():
     """Of one seed no band, no jackknife and no pair: nothing to say."""
     runs = sweep(1, seeds=1)
-    assert "Trends" not in said(tables_of(runs))
-    assert "What goes with accuracy" not in said(tables_of(runs))
+    assert "Trends" not in sentences(tables_of(runs))
+    assert "What goes with accuracy" not in sentences(tables_of(runs))
 
 
 def test_numbers_stand_in_cells_and_names_may_hold_braces():
@@ -128,7 +131,6 @@ def test_numbers_stand_in_cells_and_names_may_hold_braces():
 
 
 def test_pairs_that_no_method_takes_all_at_once_say_nothing():
-    told = tables_of(sweep(1.0))
-    told["posthoc"] = told["posthoc"].query("method == 'paired'").reset_index(drop=True)
-    assert len(told["posthoc"])
-    assert "Pairs of levels" not in said(told)
+    paired = tables_of(sweep(1.0))["posthoc"].frame.query("method == 'paired'")
+    assert len(paired)
+    assert "Pairs of levels" not in sentences({"posthoc": table_of("posthoc", paired)})

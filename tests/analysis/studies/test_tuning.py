@@ -93,7 +93,7 @@ def test_what_has_no_order_has_no_ends(tuned: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "message"),
     [
         (["--key", "optimiser.momentum"], "does not vary"),
         (["--key", "optimiser.l"], "Did you mean optimiser.lr?"),
@@ -101,12 +101,12 @@ def test_what_has_no_order_has_no_ends(tuned: Folder) -> None:
         (["--score", "test/acuracy"], "no run has test/acuracy. Did you mean test/accuracy?"),
     ],
 )
-def test_bad_input(tuned: Folder, asked: list[str], told: str) -> None:
+def test_bad_input(tuned: Folder, asked: list[str], message: str) -> None:
     given = subprocess.run(
         [sys.executable, "-m", "creditlab.analysis.studies.tuning", str(tuned.path), *asked],
         capture_output=True,
         text=True,
     )
     assert given.returncode == 2
-    assert told in given.stderr
+    assert message in given.stderr
     assert "Traceback" not in given.stderr

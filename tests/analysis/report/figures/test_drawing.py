@@ -8,20 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from creditlab.analysis.report import figures
+from creditlab.analysis.report.figures import drawing
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def parsed(figure) -> ElementTree.Element:
-    return ElementTree.fromstring(figures.to_bytes(figure, "svg"))
+    return ElementTree.fromstring(drawing.to_bytes(figure, "svg"))
 
 
 def path(svg: ElementTree.Element, name: str) -> np.ndarray:
     """The points of the element that is named so, (points, 2)."""
     element = next(e for e in svg.iter() if e.get("id") == name)
-    found = element if element.tag == f"{SVG}path" else element.find(f".//{SVG}path")
-    return np.array(re.findall(r"[ML] (\S+) (\S+)", found.get("d")), dtype=float)
+    drawn = element if element.tag == f"{SVG}path" else element.find(f".//{SVG}path")
+    return np.array(re.findall(r"[ML] (\S+) (\S+)", drawn.get("d")), dtype=float)
 
 
 def texts(svg: ElementTree.Element) -> list[str]:
@@ -37,7 +37,7 @@ def anova():
 
 
 def test_bars_are_as_long_as_the_shares(anova):
-    svg = parsed(figures.variance_share(anova))
+    svg = parsed(drawing.variance_share(anova))
     widths = {}
     for metric, term, share in anova.itertuples(index=False):
         x = path(svg, f"{metric} | {term}")[:, 0]
@@ -47,7 +47,7 @@ def test_bars_are_as_long_as_the_shares(anova):
 
 
 def test_behaviour_stands_above_encoding(anova):
-    svg = parsed(figures.variance_share(anova))
+    svg = parsed(drawing.variance_share(anova))
     above = path(svg, "test/accuracy | algorithm")[:, 1].max()
     assert above < path(svg, "weights/fc1/stable_rank | algorithm")[:, 1].min()  # y runs downward
     words = texts(svg)
@@ -58,7 +58,7 @@ def test_lines_run_through_the_means():
     rows = [("p", a, x, (i + 1) * x**2.0) for i, a in enumerate(("bp", "fa")) for x in (0, 1, 2, 3)]
     table = pd.DataFrame(rows, columns=["panel", "algorithm", "x", "mean"])
     table["low"], table["high"] = table["mean"] - 1, table["mean"] + 1
-    svg = parsed(figures.curves(table, "x", panel="panel", series="algorithm", label="x", log=False))
+    svg = parsed(drawing.curves(table, "x", panel="panel", series="algorithm", label="x", log=False))
     bp, fa = path(svg, "p | bp"), path(svg, "p | fa")
     for points, factor in ((bp, 1), (fa, 2)):
         steps = np.diff(points[:, 1]) / factor
@@ -68,7 +68,7 @@ def test_lines_run_through_the_means():
 
 def test_intervals_reach_from_end_to_end():
     table = pd.DataFrame({"label": ["a", "b"], "estimate": [0.5, 0.2], "low": [0.4, 0.0], "high": [0.6, 0.8]})
-    svg = parsed(figures.intervals(table, "W", span=(0, 1), reference=None))
+    svg = parsed(drawing.intervals(table, "W", span=(0, 1), reference=None))
     a, b = (path(svg, f"{name} | interval")[:, 0] for name in "ab")
     assert np.ptp(b) / np.ptp(a) == pytest.approx(4, rel=1e-3)
     assert (a[0] - b[0]) / np.ptp(b) == pytest.approx(0.5, rel=1e-3)
@@ -78,34 +78,23 @@ def test_matrices_say_their_numbers():
     rows = [("p", "bp", "bp", 6), ("p", "bp", "fa", 1), ("p", "fa", "fa", 5)]
     table = pd.DataFrame(rows, columns=["panel", "true", "identified_as", "n"])
     svg = parsed(
-        figures.matrices(table, "true", "identified_as", "n", panel="panel", what="runs", span=(0, 6), form=".0f")
+        drawing.matrices(table, "true", "identified_as", "n", panel="panel", what="runs", span=(0, 6), form=".0f")
     )
-    found = {e.get("id"): "".join(e.itertext()).strip() for e in svg.iter() if (e.get("id") or "").startswith("p | ")}
-    assert found == {"p | bp | bp": "6", "p | bp | fa": "1", "p | fa | fa": "5"}  # nothing where there is no number
-
-
-def test_the_band_is_over_seeds():
-    rows = [("bp", "sgd", 0, 1.0), ("bp", "muon", 0, 3.0), ("bp", "sgd", 1, 4.0), ("bp", "muon", 1, np.nan)]
-    runs = pd.DataFrame(rows, columns=["algorithm", "optimiser", "seed", "value"])
-    (row,) = figures.band(runs, ["algorithm"], "value").to_dict("records")
-    reach = 12.7062 * np.sqrt(2) / np.sqrt(2)  # Student's t with one degree of freedom, SD √2 of two seeds
-    assert row == {"algorithm": "bp", "n": 2, "mean": 3.0} | {
-        "low": pytest.approx(3 - reach, abs=1e-3),
-        "high": pytest.approx(3 + reach, abs=1e-3),
-    }
+    shown = {e.get("id"): "".join(e.itertext()).strip() for e in svg.iter() if (e.get("id") or "").startswith("p | ")}
+    assert shown == {"p | bp | bp": "6", "p | bp | fa": "1", "p | fa | fa": "5"}  # nothing where there is no number
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
 def test_the_same_table_gives_the_same_bytes(anova, kind):
-    once = figures.to_bytes(figures.variance_share(anova), kind)
-    assert once == figures.to_bytes(figures.variance_share(anova), kind)
+    once = drawing.to_bytes(drawing.variance_share(anova), kind)
+    assert once == drawing.to_bytes(drawing.variance_share(anova), kind)
     assert b"<dc:date>" not in once
     assert matplotlib.__version__.encode() not in once
 
 
 def test_names_with_markup_and_mathematics_are_drawn_as_they_are(anova):
     name = "weights/<script>alert(1)</script>/$x^2$ & co"
-    svg = parsed(figures.variance_share(anova.replace("weights/fc1/stable_rank", name)))
+    svg = parsed(drawing.variance_share(anova.replace("weights/fc1/stable_rank", name)))
     assert name in texts(svg)
     assert not list(svg.iter(f"{SVG}script"))
 
@@ -114,22 +103,22 @@ def test_names_with_markup_and_mathematics_are_drawn_as_they_are(anova):
 def test_long_names_leave_room_for_the_figure(anova):
     """Of a long name the ends are written, and nothing is squeezed."""
     name = f"weights/{'layer_' * 40}/stable_rank"
-    svg = parsed(figures.variance_share(anova.replace("weights/fc1/stable_rank", name)))
+    svg = parsed(drawing.variance_share(anova.replace("weights/fc1/stable_rank", name)))
     x = path(svg, f"{name} | algorithm")[:, 0]
     assert x.max() - x.min() > 100  # half of the width, in points
-    assert figures.short(name) in texts(svg)
-    assert figures.short("two\nlines") == "two\nlines"
-    assert figures.short(name, 14) == "weights…e_rank"
+    assert drawing.short(name) in texts(svg)
+    assert drawing.short("two\nlines") == "two\nlines"
+    assert drawing.short(name, 14) == "weights…e_rank"
     pairs = pd.DataFrame([("p" * 99, name, name, 0.5), ("p" * 99, "b", name, 0.5)], columns=["panel", "a", "b", "rho"])
-    figures.to_bytes(
-        figures.matrices(pairs, *("a", "b", "rho"), panel="panel", what="ρ", span=(0, 1), form=".2f"), "png"
+    drawing.to_bytes(
+        drawing.matrices(pairs, *("a", "b", "rho"), panel="panel", what="ρ", span=(0, 1), form=".2f"), "png"
     )
     lines = [("p" * 99, s * 60, x, 1.0, 0.0, 2.0) for s in "abcdefgh" for x in (0, 1, 2)]
     table = pd.DataFrame(lines, columns=["panel", "series", "x", "mean", "low", "high"])
-    figures.to_bytes(figures.curves(table, "x", panel="panel", series="series", label="x", log=False), "png")
+    drawing.to_bytes(drawing.curves(table, "x", panel="panel", series="series", label="x", log=False), "png")
 
 
 def test_layers_are_averaged_where_there_are_too_many(anova):
     more = pd.concat([anova, anova.replace("weights/fc1/stable_rank", "weights/fc2/stable_rank").assign(eta_sq=0.1)])
-    table = figures.over_layers(more).set_index(["metric", "term"])["eta_sq"]
+    table = drawing.over_layers(more).set_index(["metric", "term"])["eta_sq"]
     assert table["weights/·/stable_rank (2 layers)", "algorithm"] == pytest.approx(0.3)

@@ -1,8 +1,8 @@
 """Figures, from a table to a matplotlib `Figure` each: one style for all, on screen and in print.
 
-Colours are those of Okabe and Ito (2008), told apart by the colour-blind; lines also differ by marker and dash and bars
-by hatching, so that a grey print reads too. Text stays text in SVG, and the same table gives the same bytes. What is
-drawn from a row carries that row's name as the id of its SVG element.
+Colours are those of Okabe and Ito (2008), which the colour-blind can tell apart; lines also differ by marker and dash,
+bars by hatching, so that a grey print reads too. Text stays text in SVG, and the same table gives the same bytes. What
+is drawn from a row carries that row's name as the id of its SVG element.
 
     variance_share   the what-how picture: the share of each metric's variance by factor
     intervals        estimates with their intervals: effects, concordance
@@ -14,7 +14,7 @@ drawn from a row carries that row's name as the id of its SVG element.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -24,7 +24,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy import stats
 
 from creditlab.analysis.names import BEHAVIOUR, RESIDUAL, SEED, natural
 
@@ -198,8 +197,8 @@ def matrices(
     side = max(1.2, 0.38 * len(levels))
     figure, axes = _panels(len(names), side + 1.1, side + 0.6)
     for ax, name in zip(axes, names, strict=True):
-        known = table[(table[panel] == name) & table[value].notna()]  # what has no value is left blank
-        grid = known.pivot_table(value, row, column, aggfunc="sum")
+        valued = table[(table[panel] == name) & table[value].notna()]  # what has no value is left blank
+        grid = valued.pivot_table(value, row, column, aggfunc="sum")
         grid = grid.reindex(index=levels, columns=levels)
         image = ax.imshow(grid, cmap="Blues", vmin=span[0], vmax=span[1])
         for i, j in np.ndindex(grid.shape):
@@ -222,7 +221,7 @@ def matrices(
 
 @_styled
 def curves(table: pd.DataFrame, x: str, *, panel: str, series: str, label: str, log: bool) -> Figure:
-    """Means over seeds with a band (columns mean, low, high) against `x`, a line a value of `series`, by `panel`.
+    """Means over seeds with a band (columns mean, low, high) against `x`, one line per value of `series`, by `panel`.
 
     `x` holds numbers, or names (layers) in their order of appearance. `log` puts numbers on a scale of 0, 1, 10, …
     """
@@ -289,13 +288,3 @@ def rdms(table: pd.DataFrame) -> Figure:
         ax.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, label="distance of class means", shrink=0.8, aspect=25).outline.set_visible(False)  # type: ignore[operator]
     return figure
-
-
-def band(runs: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
-    """The mean over seeds of `value` and the ends of Student's 95 % interval, for each combination of `by` in its
-    order; a seed counts by the mean over all its runs (the levels of other factors). One seed has no interval (NaN).
-    """
-    seeds = runs.dropna(subset=[value]).groupby([*by, SEED], sort=False)[value].mean().reset_index()
-    table = seeds.groupby(list(by), sort=False)[value].agg(n="size", mean="mean", spread="std").reset_index()
-    reach = stats.t.ppf(0.975, table["n"] - 1) * table["spread"] / np.sqrt(table["n"])
-    return table.drop(columns="spread").assign(low=table["mean"] - reach, high=table["mean"] + reach)

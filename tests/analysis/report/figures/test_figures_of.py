@@ -5,14 +5,18 @@ import pandas as pd
 import pytest
 
 from creditlab.analysis import load
-from creditlab.analysis.report.figures import to_bytes
-from creditlab.analysis.report.gallery import gallery
+from creditlab.analysis.catalogue import statistics
+from creditlab.analysis.data.sweep import runs
+from creditlab.analysis.report.figures import figures_of
+from creditlab.analysis.report.figures.drawing import to_bytes
+from creditlab.analysis.table import Table
+from tests.analysis.report.common import table_of
 
 LEVELS = ("bp", "fa", "ff")
 
 
-def tables() -> dict[str, pd.DataFrame]:
-    """Tables as the other statistics make them, with the columns that figures read."""
+def frames() -> dict[str, pd.DataFrame]:
+    """Frames as the statistics make them, with the columns that figures read."""
     rows = [(m, "algorithm", 0.6, 0.4, 0.7, 0.5) for m in ("test/accuracy", "weights/fc1/stable_rank")]
     anova = pd.DataFrame(rows, columns=["metric", "term", "eta_sq", "eta_sq_low", "eta_sq_high", "omega_sq"])
     about = {"dataset": "digits", "score": "loss", "raters": "algorithm"}
@@ -28,6 +32,10 @@ def tables() -> dict[str, pd.DataFrame]:
     }
 
 
+def tables(sweep) -> dict[str, Table]:
+    return {name: table_of(name, frame) for name, frame in frames().items()} | {"runs": runs(sweep)}
+
+
 def fill(folder, depths):
     for algorithm in LEVELS:
         for depth in depths:
@@ -39,35 +47,41 @@ def fill(folder, depths):
 
 
 def test_a_figure_for_each_table_and_for_each_numeric_factor(folder):
-    plates = {plate.name: plate for plate in gallery(fill(folder, (1, 2, 4)), tables())}
-    assert set(plates) == {
+    sweep = fill(folder, (1, 2, 4))
+    figures = {figure.name: figure for figure in figures_of(sweep, tables(sweep))}
+    assert set(figures) == {
         *("variance_share", "effects", "concordance", "agreement_algorithm", "trajectories"),
         *("rank_by_layer", "curve_architecture_depth"),
     }
-    assert plates["rank_by_layer"].title == "Rank by layer and depth"
-    drawn = to_bytes(plates["rank_by_layer"].figure, "svg").decode()
+    assert figures["rank_by_layer"].title == "Rank by layer and depth"
+    drawn = to_bytes(figures["rank_by_layer"].figure, "svg").decode()
     for depth in (1, 2, 4):
         assert f"architecture.depth {depth}" in drawn
     assert drawn.index(">block1<") < drawn.index(">block10<") < drawn.index(">readout<")
-    assert all(plate.caption and plate.table for plate in plates.values())
+    assert all(figure.caption and figure.table for figure in figures.values())
+    order = list(statistics())
+    places = [order.index(figure.table) for figure in figures.values()]
+    assert places == sorted(places)  # as the tables
 
 
-def test_without_tables_there_are_the_figures_of_the_runs(folder):
-    names = [plate.name for plate in gallery(fill(folder, (1, 2)), {})]
-    assert names == ["rank_by_layer"]  # two depths are no curve
+def test_of_the_runs_alone_there_are_their_figures(folder):
+    sweep = fill(folder, (1, 2))
+    assert [figure.name for figure in figures_of(sweep, {"runs": runs(sweep)})] == ["rank_by_layer"]
+    assert list(figures_of(sweep, {})) == []  # and two depths are no curve
 
 
 @pytest.mark.parametrize("name", ["anova", "concordance", "agreement", "trajectories", "similarity_pairs", "rdms"])
 def test_an_empty_table_is_not_drawn(folder, name):
     sweep = fill(folder, (1,))
-    given = tables().get(name, pd.DataFrame({"factor": [], "items": []}))
-    assert [plate.table for plate in gallery(sweep, {name: given.iloc[:0]})] == ["runs"]
+    frame = frames().get(name, pd.DataFrame({"factor": [], "items": []}))
+    drawn = figures_of(sweep, {name: table_of(name, frame.iloc[:0]), "runs": runs(sweep)})
+    assert [figure.table for figure in drawn] == ["runs"]
 
 
 def test_a_rater_that_cannot_be_compared_leaves_its_field_blank(folder):
-    given = tables()
-    given["agreement"].loc[0, "spearman"] = np.nan
-    drawn = next(p for p in gallery(fill(folder, (1,)), {"agreement": given["agreement"]}) if p.table == "agreement")
+    frame = frames()["agreement"]
+    frame.loc[0, "spearman"] = np.nan
+    (drawn,) = figures_of(fill(folder, (1,)), {"agreement": table_of("agreement", frame)})
     svg = to_bytes(drawn.figure, "svg").decode()
     assert "| bp | ff" in svg
     assert "| bp | fa" not in svg
@@ -81,7 +95,8 @@ def test_a_curve_has_a_panel_for_each_level_of_the_factor_beside_it(folder):
                     accuracy = 0.5 + 0.1 * gain * depth + 0.01 * seed
                     options = {"algorithm": algorithm, "optimiser": optimiser}
                     folder.add({"test/accuracy": accuracy}, seed=seed, keys={"architecture.depth": depth}, **options)
-    curve = next(p for p in gallery(load(folder.path), {}) if p.name == "curve_architecture_depth")
+    sweep = load(folder.path)
+    curve = next(f for f in figures_of(sweep, {"runs": runs(sweep)}) if f.name == "curve_architecture_depth")
     panels = {ax.get_title(): ax.get_lines()[0].get_ydata() for ax in curve.figure.axes}
     assert list(panels) == ["test/accuracy\noptimiser adamw", "test/accuracy\noptimiser muon"]
     assert panels["test/accuracy\noptimiser adamw"] == pytest.approx([0.405, 0.305, 0.105])
@@ -94,7 +109,8 @@ def test_ranks_of_signals_come_first_with_a_panel_for_each_level_beside_the_rule
             for algorithm in LEVELS:
                 metrics = {f"{kind}/conv{i}/{name}": rank + i + seed for kind, name in KINDS for i in (1, 2)}
                 folder.add(metrics, seed=seed, algorithm=algorithm, optimiser=optimiser)
-    figure = next(p for p in gallery(load(folder.path), {}) if p.name == "rank_by_layer").figure
+    sweep = load(folder.path)
+    figure = next(f for f in figures_of(sweep, {"runs": runs(sweep)}) if f.name == "rank_by_layer").figure
     panels = {ax.get_title(): ax.get_lines()[0].get_ydata() for ax in figure.axes}
     expected = [f"{kind}/·/{name}\noptimiser {o}" for kind, name in KINDS[::-1] for o in ("adamw", "muon")]
     assert list(panels) == expected

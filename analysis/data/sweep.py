@@ -1,0 +1,97 @@
+"""A sweep as the analysis sees it: a frame with one row per run, its factors and its metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from creditlab import records
+from creditlab.analysis.names import SEED
+from creditlab.analysis.table import FURTHER, statistic
+
+INDEX = ["run", "identity", "status"]
+
+
+@dataclass(frozen=True, repr=False)
+class Sweep:
+    """`runs` has one row per run: run, identity, status, the settings, seed, then the metrics."""
+
+    runs: pd.DataFrame
+    factors: list[str]
+    metrics: list[str]  # in the frame, those at initialisation (`…@init`) included
+    outcomes: list[str]  # the metrics to test: of those chosen all but the ones at initialisation
+    folders: list[Path] = field(default_factory=list)
+    named: dict[str, records.Run] = field(default_factory=dict)  # by the name in `runs`
+    aliased: dict[str, str] = field(default_factory=dict)  # key → the factors that determine its value
+    nested: dict[str, str] = field(default_factory=dict)  # key → the factor that each of its values determines
+    not_numeric: list[str] = field(default_factory=list)
+    repeats: list[str] = field(default_factory=list)  # runs of one experiment that other instruments watched
+    missing: list[str] = field(default_factory=list)  # planned, and without a folder
+    planned: int | None = None
+    problems: list[str] = field(default_factory=list)
+    made: dict[Hashable, Any] = field(default_factory=dict, compare=False)  # what has been computed from it
+
+    @classmethod
+    def of(cls, runs: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str]) -> Sweep:
+        """A sweep from a frame of your own: one row per run, with its `factors`, `metrics`, seed and status.
+
+        Whatever needs the folders of runs (concordance, similarity, histories) finds nothing in it.
+        """
+        outcomes = [metric for metric in metrics if not metric.endswith("@init")]
+        return cls(runs, list(factors), list(metrics), outcomes)
+
+    @property
+    def sweep(self) -> Sweep:
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return self.folders[0]
+
+    @property
+    def records(self) -> list[records.Run]:
+        return list(self.named.values())
+
+    @cached_property
+    def usable(self) -> pd.DataFrame:
+        """The rows that statistics use: finished runs, one per experiment."""
+        unique = ~self.runs["run"].isin(self.repeats) if self.repeats else True
+        return self.runs[self.runs["status"].isin(records.FINISHED) & unique]
+
+    @property
+    def complete(self) -> pd.DataFrame:
+        """Of these, the runs that did not diverge."""
+        return self.usable[self.usable["status"] == "complete"]
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(self.runs["status"])
+
+    def __repr__(self) -> str:
+        name = " + ".join(folder.name for folder in self.folders) or "of a frame"
+        statuses = ", ".join(f"{number} {status}" for status, number in self.counts.items())
+        factors = " × ".join(f"{factor} ({self.runs[factor].nunique()})" for factor in self.factors) or "no factor"
+        seeds = self.runs[SEED].nunique()
+        return f"<Sweep {name}: {statuses}; {factors}; {seeds} seeds; {len(self.outcomes)} metrics>"
+
+
+@statistic(
+    "Runs",
+    "One row per run.",
+    {
+        "run": "name of the run's folder; behind the name of its sweep where there are several",
+        "identity": "hash of the settings that can change the result",
+        "status": "complete, diverged, failed, corrupt or unfinished",
+        FURTHER: "the chosen options, the factors and the seed, then the metrics at the end and at initialisation",
+    },
+    place=1000,
+)
+def runs(sweep: Sweep) -> pd.DataFrame:
+    """The frame that every other table is computed from."""
+    return sweep.runs
