@@ -17,7 +17,7 @@ from creditlab import seeding
 from creditlab.algorithms.bp import Backpropagation
 from creditlab.architectures.block import parameter_groups, teaching, weights
 from creditlab.architectures.transformer import transformer
-from creditlab.config import ConfigError, partial
+from creditlab.config import ConfigError, bind_target
 from creditlab.metrics.probe import backpropagated
 from creditlab.optimisers.spectral_descent import SpectralDescent
 from creditlab.parts import assemble
@@ -111,7 +111,7 @@ def test_layers_and_roles() -> None:
 @pytest.mark.parametrize("optimiser", options("optimiser"))
 def test_no_map_on_singular_values_takes_embeddings(plan: Any, optimiser: str) -> None:
     groups = parameter_groups(build())
-    made = partial(plan(f"optimiser={optimiser}").config["optimiser"])(groups)
+    made = bind_target(plan(f"optimiser={optimiser}").config["optimiser"])(groups)
     if isinstance(made, SpectralDescent):
         mapped = [name for group in made.param_groups if group["mapped"] for name in group["names"]]
         assert "attention1.body.qkv.weight" in mapped
@@ -135,9 +135,9 @@ def test_a_rule_trains_every_block_or_refuses(plan: Any, algorithm: str) -> None
 
     if algorithm in ("ff", "ff_naive", "bp_goodness", "pepita"):
         with pytest.raises(ValueError, match="inputs are tokens, which are no numbers: take another algorithm"):
-            partial(node)(network, TASK, draw, torch.Generator())
+            bind_target(node)(network, TASK, draw, torch.Generator())
         return
-    rule = partial(node)(network, TASK, draw, seeding.generator(0, "feedback"))
+    rule = bind_target(node)(network, TASK, draw, seeding.generator(0, "feedback"))
     optimiser = torch.optim.AdamW([*network.parameters(), *rule.parameters()], lr=0.01, weight_decay=0.0)
     x, y = recall(32)
     moved: set[str] = set()
@@ -157,7 +157,7 @@ def test_low_rank_perturbations_reach_embeddings_too(plan: Any) -> None:
     found = []
     for chunk in (1, 8):
         keys = {"population": 16, "rank": 2, "sigma": 0.5, "shaping": "raw", "chunk": chunk}
-        rule = partial(plan("algorithm=es").config["algorithm"] | keys)(build(), TASK, None, torch.Generator())
+        rule = bind_target(plan("algorithm=es").config["algorithm"] | keys)(build(), TASK, None, torch.Generator())
         network = shaken(build())
         rule.assign(network, *recall(16), generator=seeding.generator(0, "algorithm"))
         found.append({name: p.grad for name, p in network.named_parameters()})
@@ -173,7 +173,7 @@ def test_feedback_that_would_be_the_forward_weights_is_refused(plan: Any, tmp_pa
         return transformer(TASK, generator, **(KEYS | keys))
 
     with pytest.raises(ValueError, match=r"attention1.qkv, drawn anew, is the forward weight itself"):
-        partial(plan("algorithm=fa").config["algorithm"])(build(**keys), TASK, draw, torch.Generator())
+        bind_target(plan("algorithm=fa").config["algorithm"])(build(**keys), TASK, draw, torch.Generator())
 
 
 TEXT = [
@@ -243,9 +243,9 @@ def test_a_rule_learns_from_targets_at_every_token_or_refuses(plan: Any, algorit
 
     if algorithm in ("dfa", "local", "node_perturbation", "ff", "ff_naive", "bp_goodness", "pepita"):
         with pytest.raises(ValueError, match=r"targets=all, and .* take dataset.targets=last|inputs are tokens"):
-            partial(node)(network, EVERY, draw, torch.Generator())
+            bind_target(node)(network, EVERY, draw, torch.Generator())
         return
-    rule = partial(node)(network, EVERY, draw, seeding.generator(0, "feedback"))
+    rule = bind_target(node)(network, EVERY, draw, seeding.generator(0, "feedback"))
     optimiser = torch.optim.AdamW([*network.parameters(), *rule.parameters()], lr=0.01, weight_decay=0.0)
     x = tokens(32)
     losses = []
@@ -290,7 +290,7 @@ def test_feedback_reaches_the_uses_of_a_tied_weight_as_it_should(plan: Any) -> N
         return transformer(TASK, generator, **(KEYS | {"tie": True, "init": "default"}))
 
     network = draw(torch.Generator().manual_seed(1)).double()
-    rule = partial(plan("algorithm=fa").config["algorithm"])(network, TASK, draw, torch.Generator()).double()
+    rule = bind_target(plan("algorithm=fa").config["algorithm"])(network, TASK, draw, torch.Generator()).double()
     x, y = recall(5)
     errors = rule.assign(network, x, y, generator=torch.Generator(), probe=True).errors
     b = rule.feedback(network)["embedding.token"]
