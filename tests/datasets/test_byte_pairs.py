@@ -94,8 +94,8 @@ def text(tmp_path: Path) -> list[str]:
 def test_keys_that_cannot_be(plan: Any, text: list[str], tmp_path: Path, monkeypatch: Any) -> None:
     for more, message in (
         ([], "level=gpt2 needs vocabulary=FOLDER, with vocab.json and merges.txt"),
-        ([f"dataset.vocabulary={tmp_path}"], "there is no vocab.json in that folder"),
-        (["dataset.level=byte", f"dataset.vocabulary={tmp_path}"], "is for level=gpt2 only, and level=byte"),
+        ([f"dataset.vocabulary={tmp_path}"], "that folder contains no vocab.json"),
+        (["dataset.level=byte", f"dataset.vocabulary={tmp_path}"], "is used with level=gpt2 only, but level=byte"),
     ):
         given = {word.partition("=")[0] for word in more}
         with pytest.raises(ConfigError, match=message):

@@ -136,7 +136,7 @@ def test_split_without_validation(build: Build) -> None:
 
 
 def test_validation_that_leaves_nothing(build: Build) -> None:
-    with pytest.raises(ValueError, match=r"validation=0\.99999 leaves none of \d+ samples to train on"):
+    with pytest.raises(ValueError, match=r"validation=0\.99999 leaves none of the \d+ samples to train on"):
         build(validation=0.99999)
 
 

@@ -48,7 +48,7 @@ def test_stratified_draws_at_random_within_a_class() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0001, 0.9999])
 def test_a_share_that_leaves_nothing(fraction: float) -> None:
-    with pytest.raises(ValueError, match=r"leaves no sample to train or to test on: try 0.2"):
+    with pytest.raises(ValueError, match=r"leaves no training samples or no test samples: try 0.2"):
         build(test_fraction=fraction)
 
 

@@ -121,7 +121,7 @@ def test_newlines_are_as_they_are(tmp_path: Path) -> None:
             r"test part has 2 characters that its training part lacks \('!', '\?'\).*level=byte",
         ),
         (b"ab\xff" * 50, {}, r"is not text in UTF-8 \(byte 0xff at 2\): give dataset.level=byte"),
-        (b"a" * 500, {}, r"one kind of character only: there is nothing to predict"),
+        (b"a" * 500, {}, r"has only one kind of character: there is nothing to predict"),
     ],
 )
 def test_a_text_that_cannot_be(tmp_path: Path, content: bytes, keys: dict, message: str) -> None:
