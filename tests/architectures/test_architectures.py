@@ -112,6 +112,6 @@ def test_inputs_that_are_no_images(config: Path) -> None:
     if config.stem == "mlp":
         assert build(config, features)(torch.zeros(2, 16)).shape == (2, 7)
     else:
-        cure = "tokens: take dataset=text" if config.stem == "transformer" else "images .*architecture=mlp"
+        cure = "tokens: use dataset=text" if config.stem == "transformer" else "images .*architecture=mlp"
         with pytest.raises(ValueError, match=rf"shape \(16,\) are not {cure}"):
             build(config, features)

@@ -108,7 +108,7 @@ def test_refused_exactly_where_torch_fails(
     ("keys", "message"),
     [
         ({"kernel": 4}, "kernel=4: must be odd"),
-        ({"channels": []}, r"channels=\[\]: needs at least one number"),
+        ({"channels": []}, r"channels=\[\]: at least one number is needed"),
         ({"norm": "group", "groups": 3}, "groups=3 does not divide 4 channels"),
     ],
 )

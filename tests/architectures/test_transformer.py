@@ -210,7 +210,7 @@ def test_every_instrument_runs_on_it_or_says_why_not(plan: Any, text: list[str],
 @pytest.mark.parametrize("architecture", [a for a in options("architecture") if a != "transformer"])
 def test_architectures_that_multiply_their_inputs_refuse_tokens(plan: Any, text: list[str], architecture: str) -> None:
     only = [o for o in text if not o.startswith("architecture")]
-    with pytest.raises(ConfigError, match=r"inputs are tokens of 11 kinds, not numbers: take architecture=transformer"):
+    with pytest.raises(ConfigError, match=r"inputs are tokens of 11 kinds, not numbers: use architecture=transformer"):
         assemble(plan(*SMALL, *only, f"architecture={architecture}").config)
 
 
@@ -323,7 +323,7 @@ def test_a_tied_run_is_recorded_and_resumed_as_any(plan: Any, text: list[str], t
 def test_keys_that_cannot_work(plan: Any, text: list[str]) -> None:
     with pytest.raises(ConfigError, match="heads=3 does not divide width=8: give a divisor"):
         assemble(plan(*SMALL, *text, "architecture.heads=3").config)
-    with pytest.raises(ValueError, match="tie=true, and 3 classes are not 7 tokens: give tie=false"):
+    with pytest.raises(ValueError, match="tie=true needs as many classes as tokens, not 3 and 7: give tie=false"):
         build(tie=True, task=replace(TASK, classes=3))
-    with pytest.raises(ConfigError, match=r"inputs of shape \(1, 8, 8\) are not tokens: take dataset=text"):
+    with pytest.raises(ConfigError, match=r"inputs of shape \(1, 8, 8\) are not tokens: use dataset=text"):
         assemble(plan(*SMALL, "architecture=transformer").config)
