@@ -154,15 +154,15 @@ def test_a_rule_trains_every_block_or_refuses(plan: Any, algorithm: str) -> None
 
 def test_low_rank_perturbations_reach_embeddings_too(plan: Any) -> None:
     """Members evaluated together, by factors, have the losses of members evaluated one by one, by full weights."""
-    found = []
+    gradients = []
     for chunk in (1, 8):
         keys = {"population": 16, "rank": 2, "sigma": 0.5, "shaping": "raw", "chunk": chunk}
         rule = bind_target(plan("algorithm=es").config["algorithm"] | keys)(build(), TASK, None, torch.Generator())
         network = shaken(build())
         rule.assign(network, *recall(16), generator=seeding.generator(0, "algorithm"))
-        found.append({name: p.grad for name, p in network.named_parameters()})
-    for name, gradient in found[0].items():
-        torch.testing.assert_close(found[1][name], gradient, rtol=1e-9, atol=1e-12)
+        gradients.append({name: p.grad for name, p in network.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-9, atol=1e-12)
 
 
 def test_feedback_that_would_be_the_forward_weights_is_refused(plan: Any, tmp_path: Path) -> None:
@@ -307,15 +307,15 @@ def test_a_tied_run_is_recorded_and_resumed_as_any(plan: Any, text: list[str], t
         if step == 4:
             raise KeyboardInterrupt
 
-    found = []
+    written = []
     for folder, report in ((tmp_path / "whole", None), (tmp_path / "stopped", stop)):
         if report:
             with pytest.raises(KeyboardInterrupt):
                 train(run.config, folder, report, {})
             assert (folder / "checkpoint.pt").exists()
         assert train(run.config, folder, lambda *_: None, {}).status == "complete"
-        found.append((folder / "weights.safetensors").read_bytes())
-    assert found[0] == found[1]
+        written.append((folder / "weights.safetensors").read_bytes())
+    assert written[0] == written[1]
     kept = {name.partition("/")[2] for name in load_file(tmp_path / "whole" / "weights.safetensors")}
     assert kept == {name for name, _ in assemble(run.config).network.named_parameters()}
 

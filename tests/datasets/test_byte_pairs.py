@@ -23,12 +23,12 @@ BY_HAND = ["the", "Ġcat", "Ġ", "th", "at", "Ġthe", "Ã©", "Ċ"]
 
 def letters() -> list[str]:
     """GPT-2's letter for each byte: itself where it is printed, else the next code point from 256 on."""
-    found, spare = [], 256
+    characters, spare = [], 256
     for byte in range(256):
         printed = 33 <= byte <= 126 or 161 <= byte <= 172 or byte >= 174
-        found.append(chr(byte if printed else spare))
+        characters.append(chr(byte if printed else spare))
         spare += not printed
-    return found
+    return characters
 
 
 def write_vocabulary(folder: Path, kinds: list[str] | None = None) -> Path:
