@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.measure import SPREAD, Seconds, console, load, now, plan, ratio, show, spread
 from creditlab import seeding
 from creditlab.architectures.convolution import Conv2d
-from creditlab.config import partial
+from creditlab.config import bind_target
 from creditlab.task import Task
 from creditlab.training import keep_memory
 
@@ -55,7 +55,7 @@ def step(network: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Ten
 def compare(name: str, device: str, rounds: int) -> list[list[str]]:
     """A row for each way."""
     overrides, batch = SIZES[name]
-    draw = partial(plan(Path(), *overrides).config["architecture"])
+    draw = bind_target(plan(Path(), *overrides).config["architecture"])
     task = Task(input_shape=(3, 32, 32), classes=10, low=-2.0, high=2.0)
     network = draw(task, seeding.generator(0, "init")).to(device)
     networks = {PLAIN: plain(network), LAST: network, HALF: copy.deepcopy(network)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from creditlab.config import function
+from creditlab.config import import_target
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,8 +34,8 @@ def test_every_metric_says_what_it_is():
     for option in ("light", "full"):
         nodes = yaml.safe_load((ROOT / "conf" / "metrics" / f"{option}.yaml").read_text())["instruments"]
         for name, node in nodes.items():
-            told = generator().described(function(node))
-            missing = [f for f in ("tells", "formula", "Range", "Unit", "Cost", "Source") if not told.get(f)]
+            text = generator().described(import_target(node))
+            missing = [f for f in ("meaning", "formula", "Range", "Unit", "Cost", "Source") if not text.get(f)]
             assert not missing, f"{name}: its docstring lacks {', '.join(missing)}"
 
 

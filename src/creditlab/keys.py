@@ -1,7 +1,7 @@
 """The kinds of value that a config key can take, as annotations of the parameters that receive them.
 
-A range is part of a parameter's type (`sigma: Positive`), so that one statement serves the reader, the type checker
-and `config.check`, which refuses a value before any run of a sweep starts.
+A range is part of a parameter's type (`sigma: Positive`). One statement then serves the reader, the type checker and
+`config.checked_config`, which refuses a wrong value before the first run of a sweep starts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 @dataclass(frozen=True)
 class Range:
-    """The interval from `low` to `high`, each end included unless it is open."""
+    """The interval from `low` to `high`. Each end belongs to it unless that end is open."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -36,16 +36,16 @@ class Range:
 
 @dataclass(frozen=True)
 class Words:
-    """Text that a regular expression matches whole; `said` tells the user which."""
+    """Text that a regular expression matches as a whole. `description` says to the user which texts those are."""
 
     pattern: str
-    said: str
+    description: str
 
     def __contains__(self, value: str) -> bool:
         return re.fullmatch(self.pattern, value) is not None
 
     def __str__(self) -> str:
-        return self.said
+        return self.description
 
 
 Positive = Annotated[float, Range(0, open_low=True)]
@@ -56,7 +56,7 @@ Count = Annotated[int, Range(0)]
 PositiveInt = Annotated[int, Range(1)]
 Folder = Annotated[str, Words(r"\w[\w.+=-]*(/\w[\w.+=-]*)*", "of letters, digits and ._+=- (/ between folders)")]
 
-# Names that several architectures share: `architectures.block.ACTIVATIONS` and `architectures.initialise`.
+# Names that several architectures share. See `architectures.block.ACTIVATIONS` and `architectures.initialise`.
 Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "gelu", "identity"]
 Initialisation = Literal[
     "default",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from creditlab import records, seeding
 from creditlab.algorithms.base import Algorithm
 from creditlab.architectures.block import parameter_groups
-from creditlab.config import ConfigError, function, keys, partial
+from creditlab.config import ConfigError, arguments, bind_target, import_target
 from creditlab.datasets.base import Dataset
 from creditlab.metrics.instruments import Instruments
 from creditlab.optimisers.schedule import factor
@@ -67,22 +67,22 @@ def assemble(config: Mapping[str, Any]) -> Parts:
     device = find_device(config["device"])
     dtype = torch.float64 if config["precision"] == "float64" else torch.float32
     with blame(f"dataset={choices['dataset']}"):
-        dataset = _made(partial(config["dataset"])(), Dataset)
+        dataset = _made(bind_target(config["dataset"])(), Dataset)
         dataset.split(seed)
     with blame(f"architecture={choices['architecture']} on dataset={choices['dataset']}"):
-        draw = partial(config["architecture"])
+        draw = bind_target(config["architecture"])
         network = _made(draw(dataset.task, seeding.generator(seed, "init")), nn.Sequential)
         groups = parameter_groups(network)
     with blame(f"algorithm={choices['algorithm']} with architecture={choices['architecture']}"):
         feedback = seeding.generator(seed, "feedback")
-        rule = partial(config["algorithm"])(network, dataset.task, lambda g: draw(dataset.task, g), feedback)
+        rule = bind_target(config["algorithm"])(network, dataset.task, lambda g: draw(dataset.task, g), feedback)
         algorithm = _made(rule, Algorithm)
     dataset.to(device, dtype)
     network.to(device, dtype)
     algorithm.to(device, dtype)
     groups += algorithm.parameter_groups()
     with blame(f"optimiser={choices['optimiser']}"):
-        optimiser = _made(partial(config["optimiser"])(groups), torch.optim.Optimizer)
+        optimiser = _made(bind_target(config["optimiser"])(groups), torch.optim.Optimizer)
     samples, batch = len(dataset.train_y), training["batch_size"]
     if batch > samples:
         raise ConfigError(f"training.batch_size={batch}: dataset={choices['dataset']} has {samples} training samples.")
@@ -95,7 +95,10 @@ def assemble(config: Mapping[str, Any]) -> Parts:
     with blame("metrics"):
         instruments = Instruments(
             config["metrics"],
-            {n: (function(m), keys(m), m.get("_at_") == "ends") for n, m in config["metrics"]["instruments"].items()},
+            {
+                name: (import_target(node), arguments(node), node.get("_at_") == "ends")
+                for name, node in config["metrics"]["instruments"].items()
+            },
             network,
             algorithm,
             dataset,
@@ -105,7 +108,7 @@ def assemble(config: Mapping[str, Any]) -> Parts:
             surrogate=_surrogate(config) if config["metrics"]["surrogate"] else None,
         )
     with blame("tracker"):
-        tracker = _made(partial(config["tracker"])(), Tracker)
+        tracker = _made(bind_target(config["tracker"])(), Tracker)
     bfloat16 = config["precision"] == "bfloat16"
     return Parts(dataset, network, algorithm, optimiser, instruments, tracker, device, bfloat16, steps, per_epoch)
 

@@ -1,10 +1,11 @@
-"""Named, independent random streams: each a function of (seed, stream, step), not of how one got there.
+"""Named, independent random streams. Each depends only on (seed, stream, step), not on what was drawn before.
 
     state = SHA-256("creditlab/<stream>/<seed>/<step>"), its first 63 bits
 
-So runs of one seed share initial weights and batches whatever the algorithm and the optimiser (contrasts are paired),
-resuming needs no generator state, and a new stream changes no other. In use: init, order, augmentation, feedback,
-algorithm, update, validation; data, trajectory and metrics (the same for every seed); metrics/<name>.
+So all runs of one seed have the same initial weights and the same batches, for every algorithm and optimiser: contrasts
+are paired. Resuming needs no generator state. A new stream does not change the others. Streams in use: init, order,
+augmentation, feedback, algorithm, update, validation, metrics/<name>; and data, trajectory and metrics, which are the
+same for every seed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 
 
 def state(seed: int, stream: str, step: int = 0) -> int:
-    """The 63-bit integer that starts `stream` at `step`."""
+    """The 63-bit integer that seeds `stream` at `step`."""
     digest = hashlib.sha256(f"creditlab/{stream}/{seed}/{step}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

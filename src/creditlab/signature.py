@@ -1,8 +1,9 @@
 """The keyword arguments of a class or function named by a dotted path, read from its source without importing it.
 
-Checking the configs of a sweep must not cost the import of torch, so the source is found along `sys.path`, parsed, and
-followed through `from x import y`. Annotations are evaluated with `typing`, `creditlab.keys` and the built-in names;
-what any other name admits is not known (`Elsewhere`), and an annotation of nothing else is `Any`.
+Checking the configs of a sweep must not cost the import of torch. So the source file is looked up along `sys.path`,
+parsed, and followed through `from x import y`. Annotations are evaluated with the names of `typing`, of
+`creditlab.keys` and the built-in ones. Any other name stands for a type that only an import could give: it becomes
+`Elsewhere` inside an annotation, and `Any` where it is the whole annotation.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from creditlab import keys
 
 
 class Elsewhere:
-    """Stands for a name of an annotation that only an import could tell, such as `Tensor` in `float | Tensor`."""
+    """Stands for a type that only an import could give, such as `Tensor` in `float | Tensor`."""
 
 
 class _Names(dict):
@@ -33,24 +34,30 @@ _NAMES = {**vars(typing), **vars(keys)}
 
 
 class TargetError(ValueError):
-    """A dotted path that names no class or function."""
+    """A dotted path does not name a class or function."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """`positional`: parameters before `*`. `keywords`: those after it, by name their annotation (`Any` if there is none
-    that can be evaluated). `required`: the names without a default. `open`: takes any further keyword.
+    """The parameters of a class or function.
+
+    `positional`: the names before `*`. `annotations`: the annotation of every parameter (`Any` if there is none that
+    can be evaluated). `required`: the names without a default. `open`: whether it takes any further keyword.
     """
 
     positional: tuple[str, ...]
-    keywords: dict[str, Any]
+    annotations: dict[str, Any]
     required: frozenset[str]
     open: bool
-    annotations: dict[str, Any]
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The annotations of the parameters after `*`."""
+        return {name: a for name, a in self.annotations.items() if name not in self.positional}
 
 
-def _source(module: str) -> Path | None:
-    """The file of `module`, found without importing its parents."""
+def _source_file(module: str) -> Path | None:
+    """The file of `module`. Its parent packages are not imported."""
     top, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -60,8 +67,8 @@ def _source(module: str) -> Path | None:
         return None
     if not rest:
         return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
-    for place in spec.submodule_search_locations or []:
-        path = Path(place, *rest)
+    for folder in spec.submodule_search_locations or []:
+        path = Path(folder, *rest)
         for candidate in (path / "__init__.py", path.with_suffix(".py")):
             if candidate.is_file():
                 return candidate
@@ -74,21 +81,21 @@ def _tree(path: Path) -> ast.Module:
         return ast.parse(path.read_text(encoding="utf-8"), str(path))
     except SyntaxError as error:
         raise TargetError(f"{path}, line {error.lineno}: {error.msg}") from None
-    except ValueError as error:  # bytes that are no text
+    except ValueError as error:  # its bytes are not text
         raise TargetError(f"{path}: {error}") from None
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Top-level statements, those under `if` and `try` too."""
+    """The top-level statements, and those under `if` and `try`."""
     for statement in body:
         yield statement
         if isinstance(statement, ast.If | ast.Try):
             yield from _statements([*statement.body, *statement.orelse])
 
 
-def _find(module: str, name: str, seen: tuple[str, ...] = ()) -> tuple[ast.ClassDef | ast.FunctionDef, str]:
-    """The definition of `name` as `module` sees it, and the module that holds it."""
-    path = _source(module)
+def _definition(module: str, name: str, seen: tuple[str, ...] = ()) -> tuple[ast.ClassDef | ast.FunctionDef, str]:
+    """The definition that `name` refers to in `module`, and the module that contains it."""
+    path = _source_file(module)
     if path is None or f"{module}.{name}" in seen:
         raise TargetError(f"there is no module {module} in Python, neither in this folder nor installed")
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
@@ -102,13 +109,13 @@ def _find(module: str, name: str, seen: tuple[str, ...] = ()) -> tuple[ast.Class
                         package.split(".")[: len(package.split(".")) - statement.level + 1] if statement.level else []
                     )
                     origin = ".".join([*base, *([statement.module] if statement.module else [])])
-                    return _find(origin, alias.name, (*seen, f"{module}.{name}"))
+                    return _definition(origin, alias.name, (*seen, f"{module}.{name}"))
     raise TargetError(f"{module} defines no {name}")
 
 
 def defined_in(target: str) -> list[str]:
-    """The public classes and functions of the module that should hold `target`, for a hint."""
-    path = _source(target.rpartition(".")[0])
+    """The public classes and functions of the module in the path `target`, to suggest the nearest name."""
+    path = _source_file(target.rpartition(".")[0])
     try:
         body = _tree(path).body if path else []
     except TargetError:
@@ -135,55 +142,55 @@ def _of_function(function: ast.FunctionDef, method: bool) -> Signature:
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     required = {a.arg for a, d in zip(positional, defaults[-len(positional) :], strict=False) if d is None}
     required |= {a.arg for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d is None}
-    everything = {a.arg: _evaluate(a.annotation) for a in [*positional, *arguments.kwonlyargs]}
     return Signature(
         positional=tuple(a.arg for a in positional),
-        keywords={a.arg: everything[a.arg] for a in arguments.kwonlyargs},
+        annotations={a.arg: _evaluate(a.annotation) for a in [*positional, *arguments.kwonlyargs]},
         required=frozenset(required),
         open=arguments.kwarg is not None,
-        annotations=everything,
     )
 
 
 def _of_class(definition: ast.ClassDef, module: str) -> Signature:
     for statement in definition.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
-            own = _of_function(statement, method=True)
-            return _with_inherited(own, _of_base(definition, module)) if _hands_on_keywords(statement) else own
+            constructor = _of_function(statement, method=True)
+            if _passes_keywords_on(statement):
+                return _with_inherited(constructor, _of_base(definition, module))
+            return constructor
     if any("dataclass" in ast.unparse(d) for d in definition.decorator_list):
         fields = [s for s in definition.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)]
         annotations = {s.target.id: _evaluate(s.annotation) for s in fields if isinstance(s.target, ast.Name)}
         required = {s.target.id for s in fields if s.value is None and isinstance(s.target, ast.Name)}
-        return Signature((), annotations, frozenset(required), False, annotations)
+        return Signature((), annotations, frozenset(required), open=False)
     return _of_base(definition, module)
 
 
 def _of_base(definition: ast.ClassDef, module: str) -> Signature:
     for base in definition.bases:
         if isinstance(base, ast.Name):
-            return _of_definition(*_find(module, base.id))
-    return Signature((), {}, frozenset(), True, {})
+            return _of_definition(*_definition(module, base.id))
+    return Signature((), {}, frozenset(), open=True)
 
 
-def _hands_on_keywords(constructor: ast.FunctionDef) -> bool:
-    """Whether it calls `super().__init__(…, **keywords)` with the `**keywords` it takes."""
-    rest = constructor.args.kwarg
-    return rest is not None and any(
+def _passes_keywords_on(constructor: ast.FunctionDef) -> bool:
+    """Whether it passes the `**keywords` that it takes on to `super().__init__(…, **keywords)`."""
+    keywords = constructor.args.kwarg
+    return keywords is not None and any(
         isinstance(node, ast.Call)
         and ast.unparse(node.func) == "super().__init__"
-        and any(k.arg is None and ast.unparse(k.value) == rest.arg for k in node.keywords)
+        and any(k.arg is None and ast.unparse(k.value) == keywords.arg for k in node.keywords)
         for node in ast.walk(constructor)
     )
 
 
-def _with_inherited(own: Signature, base: Signature) -> Signature:
-    inherited = base.annotations.keys() - set(own.positional)
+def _with_inherited(constructor: Signature, base: Signature) -> Signature:
+    """`constructor`, with the parameters of `base` that it does not have itself."""
+    inherited = {name: a for name, a in base.annotations.items() if name not in constructor.annotations}
     return Signature(
-        positional=own.positional,
-        keywords={**{name: a for name, a in base.keywords.items() if name in inherited}, **own.keywords},
-        required=own.required | (base.required & inherited),
+        positional=constructor.positional,
+        annotations=inherited | constructor.annotations,
+        required=constructor.required | (base.required & inherited.keys()),
         open=base.open,
-        annotations={**{name: a for name, a in base.annotations.items() if name in inherited}, **own.annotations},
     )
 
 
@@ -197,9 +204,9 @@ def _of_definition(definition: ast.ClassDef | ast.FunctionDef, module: str) -> S
 def signature(target: str) -> Signature:
     """The signature of the class (its `__init__`, without self) or function at `package.module.name`.
 
-    Raises TargetError where there is none.
+    Raises TargetError if there is none.
     """
     module, _, name = target.rpartition(".")
     if not module:
         raise TargetError(f"{target!r} is not a dotted path package.module.name")
-    return _of_definition(*_find(module, name))
+    return _of_definition(*_definition(module, name))

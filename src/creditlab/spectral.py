@@ -1,13 +1,13 @@
-"""Maps on the singular values of matrices G = U Σ Vᵀ, and the numbers that sum up a spectrum.
+"""Maps on the singular values of matrices G = U Σ Vᵀ, and numbers that summarise a spectrum.
 
     polar     U Vᵀ                 `newton_schulz`, `polar_express`: five matrix polynomials; `polar`: exact
     top-K     U Σ_K Vᵀ             `keep_top`
     Freon     U Σ^(1−2c) Vᵀ · μ    `freon`: from SGD (c = 0) through Muon (c = ½) to inverted spectra
-    Kaon      U κ(Σ) Vᵀ            `kaon`: κ a chaotic polynomial
+    Kaon      U κ(Σ) Vᵀ            `kaon`: where κ is a chaotic polynomial
 
-All take (..., m, n), tall or wide, each matrix of a batch by itself, and give the shape and dtype of what they took; a
-zero matrix gives zeros, one with an entry that is not finite gives NaN. What ends in `_svd` is the slow, exact form
-that the tests hold the fast one to.
+All maps take (..., m, n), tall or wide, treat each matrix of a batch separately, and return the same shape and dtype.
+A zero matrix gives zeros. A matrix with an entry that is not finite gives NaN. Functions that end in `_svd` are the
+slow, exact forms; the tests compare the fast forms with them.
 
 Sources: Jordan et al., "Muon" (kellerjordan.github.io/posts/muon, 2024); Amsel et al., "The Polar Express" (arXiv
 2505.16932); Shumaylov et al., "Muon is Not That Special" (arXiv 2605.11181).
@@ -33,9 +33,9 @@ POLAR_EXPRESS: tuple[Triple, ...] = (
     (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
 )
 POLAR_EXPRESS_LAST: Triple = (1.875, -1.25, 0.375)
-SAFETY = 1.01  # room for rounding: Polar Express maps [0, 1.01] where it was fitted to [0, 1]
+SAFETY = 1.01  # room for rounding: Polar Express was fitted to [0, 1] and maps [0, 1.01]
 KAON: Triple = (4.1, -8.2, 4.1)  # 4.1 s (1 − s²)²
-KAON_SUPPORT = 1.175  # just above the greatest value of that map on [0, 1], 1.1735
+KAON_SUPPORT = 1.175  # just above the largest value of that map on [0, 1], 1.1735
 
 
 def as_matrix(weight: Tensor) -> Tensor:
@@ -44,10 +44,11 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 
 def singular_values(x: Tensor) -> Tensor:
-    """(..., m, n) → (..., min(m, n)), falling, in float64; NaN for a matrix with an entry that is not finite.
+    """(..., m, n) → (..., min(m, n)), in falling order, float64; NaN for a matrix with an entry that is not finite.
 
-    Float64 by SVD, to about 1e-15 σ₁. Any other dtype as the roots of the eigenvalues of the smaller Gram matrix, taken
-    in float64: within 6e-8 σ₁, as far as float32 rounds the entries; so σ far below that are rounding either way.
+    For float64 input they come from an SVD, exact to about 1e-15 σ₁. For any other dtype they are the square roots of
+    the eigenvalues of the smaller Gram matrix, computed in float64, exact to 6e-8 σ₁. That is how far float32 rounds
+    the entries, so σ far below it are rounding errors in any case.
     """
     finite = x.isfinite().all(dim=(-2, -1), keepdim=True)
     y = torch.where(finite, x, 0).double()
@@ -89,7 +90,8 @@ def participation_ratio(s: Tensor) -> Tensor:
 def newton_schulz(x: Tensor, *, steps: int, dtype: torch.dtype | None) -> Tensor:
     """An approximate polar factor by Jordan's quintic, iterated in `dtype` (None: that of `x`).
 
-    Five steps take σ/‖x‖_F in [0.005, 1] to [0.68, 1.15]; more do not narrow this, for the map has no fixed point at 1.
+    Five steps take σ/‖x‖_F in [0.005, 1] to [0.68, 1.15]. More steps do not narrow this, because the
+    map has no fixed point at 1.
     """
     return _lift(lambda y: _iterate(y, [JORDAN] * steps), x, dtype)
 
@@ -103,22 +105,24 @@ def polar_express(x: Tensor, *, steps: int, dtype: torch.dtype | None) -> Tensor
 
 
 def kaon(x: Tensor, *, steps: int, dtype: torch.dtype | None) -> Tensor:
-    """σ ← 4.1 σ (1 − σ²)², `steps` times from σ/‖x‖_F, over 1.175: singular values as if drawn at random from [0, 1],
-    by a deterministic map. Rounding grows up to fourfold a step: two dtypes give different draws.
+    """σ ← 4.1 σ (1 − σ²)², applied `steps` times to σ/‖x‖_F, then divided by 1.175. The map is deterministic, but the
+    singular values look as if drawn at random from [0, 1]. Rounding errors grow up to fourfold per step, so two dtypes
+    give different values.
     """
     return _lift(lambda y: _iterate(y, [KAON] * steps) / KAON_SUPPORT, x, dtype)
 
 
 def polar(x: Tensor) -> Tensor:
-    """The exact U Vᵀ, by SVD in float64. Directions beyond the numerical rank of `x` stay out: U Vᵀ does not define
-    them, and they would be noise at full size.
+    """The exact U Vᵀ, by SVD in float64. Directions beyond the numerical rank of `x` are left out: they are not
+    defined, and they would be noise at full size.
     """
     return by_svd(x, lambda s: (s > _rank_tolerance(x)).to(s.dtype))
 
 
 def keep_top(x: Tensor, *, k: int, flatten: bool, restore_norm: bool) -> Tensor:
-    """The `k` leading singular directions of `x`, with their singular values or, if `flatten`, with 1 for each; then
-    scaled to the Frobenius norm of `x` if `restore_norm`. By eigendecomposition of the smaller Gram matrix in float64.
+    """The `k` leading singular directions of `x`, with their singular values or, if `flatten`, with 1 for each. If
+    `restore_norm`, the result is scaled to the Frobenius norm of `x`. By eigendecomposition of the smaller Gram matrix
+    in float64.
     """
 
     def top(y: Tensor) -> Tensor:
@@ -137,9 +141,9 @@ def freon(x: Tensor, *, c: float, floor: float) -> Tensor:
     """D = μ (x xᵀ)^(−c) x = μ U Σ^(1−2c) Vᵀ, by eigendecomposition of the smaller Gram matrix in float64.
 
     μ = (mean σ^q)^((1−q)/q), q = 2(1 − c) (q → 0: the geometric mean of σ), so that ⟨D, x⟩/k is the mean Schatten-q
-    norm of x, k = min(m, n). c = 0: x over its RMS singular value; ½: polar factor; 1: inverted spectrum. Below
-    `floor` · ‖x‖_F a singular value counts as that in both powers, so the step along its direction falls to zero with
-    it. Accurate to about 1e-15 k/floor², relative.
+    norm of x, k = min(m, n). c = 0: x over its RMS singular value; ½: polar factor; 1: inverted spectrum. A
+    singular value below `floor` · ‖x‖_F is raised to that in both powers, so the step along its direction falls to zero
+    with it. Accurate to about 1e-15 k/floor², relative.
     """
 
     def power(y: Tensor) -> Tensor:
@@ -160,7 +164,7 @@ def _freon_scale(s: Tensor, c: float) -> Tensor:
 
 
 def by_svd(x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
-    """U f(Σ/‖x‖_F) Vᵀ in float64, f on (..., min(m, n)): the reference for every map here."""
+    """U f(Σ/‖x‖_F) Vᵀ in float64, where f acts on (..., min(m, n)). The reference for every map here."""
 
     def mapped(y: Tensor) -> Tensor:
         u, s, vh = torch.linalg.svd(y, full_matrices=False)
@@ -170,8 +174,8 @@ def by_svd(x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def iterate_svd(x: Tensor, triples: list[Triple], before: float, after: float) -> Tensor:
-    """Reference for `newton_schulz`, `polar_express` and `kaon`: s ← a s + b s³ + c s⁵ from σ/(‖x‖_F `before`), at the
-    end over `after`.
+    """Reference for `newton_schulz`, `polar_express` and `kaon`: s ← a s + b s³ + c s⁵, starting from
+    σ/(‖x‖_F `before`) and divided by `after` at the end.
     """
 
     def mapped(s: Tensor) -> Tensor:
@@ -206,7 +210,7 @@ def freon_svd(x: Tensor, *, c: float, floor: float) -> Tensor:
 
 
 def polar_express_triples(steps: int) -> list[Triple]:
-    """The polynomials of `steps` steps, all but the closing one with the safety factor."""
+    """The polynomials of `steps` steps. All but the last one contain the safety factor."""
     safe = [(a / SAFETY, b / SAFETY**3, c / SAFETY**5) for a, b, c in POLAR_EXPRESS[:steps]]
     return safe + [POLAR_EXPRESS_LAST] * (steps - len(safe))
 
@@ -222,7 +226,7 @@ def _iterate(y: Tensor, triples: list[Triple]) -> Tensor:
 
 
 def _lift(f: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """`f`, which is made for wide matrices (rows ≤ columns) of unit or zero norm in `dtype`, on any `x`."""
+    """Apply `f` to any `x`. `f` itself takes wide matrices (rows ≤ columns) of norm 1 or 0 in `dtype`."""
     dtype = dtype or x.dtype
     tall = x.shape[-2] > x.shape[-1]
     precise = torch.promote_types(torch.promote_types(x.dtype, torch.float32), dtype)
@@ -232,13 +236,13 @@ def _lift(f: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.dtype | None) -
 
 
 def _lift_exact(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`_lift` in float64 for an `f` that raises on what is not finite: NaN for a matrix with such an entry."""
+    """`_lift` in float64 for an `f` that raises on entries that are not finite: such a matrix gives NaN."""
     finite = x.isfinite().all(dim=(-2, -1), keepdim=True)
     return torch.where(finite, _lift(f, torch.where(finite, x, 0), torch.float64), torch.nan)
 
 
 def _unit(x: Tensor) -> Tensor:
-    """x/‖x‖_F, safe from underflow and overflow of the squares; zeros for zeros, NaN for what is not finite."""
+    """x/‖x‖_F, safe from underflow and overflow. Zeros stay zeros. Entries that are not finite give NaN."""
     tiny = torch.finfo(x.dtype).tiny
     x = x / x.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(tiny)
     return x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(tiny)
@@ -250,5 +254,5 @@ def _frobenius(x: Tensor) -> Tensor:
 
 
 def _rank_tolerance(x: Tensor) -> float:
-    """The σ/‖x‖_F below which a direction of `x` is rounding."""
+    """The σ/‖x‖_F below which a direction of `x` is a rounding error."""
     return max(x.shape[-2:]) * torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps

@@ -8,7 +8,7 @@ from torch import nn
 
 from creditlab import seeding
 from creditlab.architectures.block import Block, weights
-from creditlab.config import partial
+from creditlab.config import bind_target
 from creditlab.task import Task
 from tests.common import options
 
@@ -72,7 +72,7 @@ def built(plan, name, draw, dtype=torch.float32):
     network = draw(seeding.generator(0, "init"))
     if name not in nodes:
         nodes[name] = plan(f"algorithm={name}").config["algorithm"]
-    rule = partial(nodes[name])(network, TASK, draw, seeding.generator(0, "feedback"))
+    rule = bind_target(nodes[name])(network, TASK, draw, seeding.generator(0, "feedback"))
     return network.to(dtype), rule.to(dtype)
 
 

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor, nn
 
 from creditlab.architectures.block import hidden_blocks, parameter_groups, readout, weights
-from creditlab.config import partial
+from creditlab.config import bind_target
 from creditlab.task import Task
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "architecture").glob("*.yaml"))
@@ -35,7 +35,7 @@ def inputs(config: Path, n: int, which: int = 1) -> Tensor:
 
 def build(config: Path, of: Task | None = None, seed: int = 0, **keys: Any) -> nn.Sequential:
     node = yaml.safe_load(config.read_text()) | keys
-    return partial(node)(of or task(config), torch.Generator().manual_seed(seed))
+    return bind_target(node)(of or task(config), torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
@@ -112,6 +112,6 @@ def test_inputs_that_are_no_images(config: Path) -> None:
     if config.stem == "mlp":
         assert build(config, features)(torch.zeros(2, 16)).shape == (2, 7)
     else:
-        cure = "tokens: take dataset=text" if config.stem == "transformer" else "images .*architecture=mlp"
+        cure = "tokens: use dataset=text" if config.stem == "transformer" else "images .*architecture=mlp"
         with pytest.raises(ValueError, match=rf"shape \(16,\) are not {cure}"):
             build(config, features)

@@ -90,9 +90,9 @@ def test_refused_exactly_where_torch_fails(
     except RuntimeError:
         with pytest.raises(ValueError, match="at most depth=") as refusal:
             build((1, *sides), **keys)
-        found = re.search(r"depth=(\d)", str(refusal.value))
-        assert found is not None
-        works = int(found[1])
+        stated = re.search(r"depth=(\d)", str(refusal.value))
+        assert stated is not None
+        works = int(stated[1])
         assert works < depth
         if works:
             build((1, *sides), **(keys | {"depth": works}))(x)
@@ -108,7 +108,7 @@ def test_refused_exactly_where_torch_fails(
     ("keys", "message"),
     [
         ({"kernel": 4}, "kernel=4: must be odd"),
-        ({"channels": []}, r"channels=\[\]: needs at least one number"),
+        ({"channels": []}, r"channels=\[\]: at least one number is needed"),
         ({"norm": "group", "groups": 3}, "groups=3 does not divide 4 channels"),
     ],
 )

@@ -103,13 +103,13 @@ def test_parameters_are_drawn_one_after_the_other() -> None:
     "norm", [nn.BatchNorm1d(6), nn.BatchNorm2d(6), nn.LayerNorm(6), nn.GroupNorm(3, 6)], ids=lambda n: type(n).__name__
 )
 def test_normalisation_starts_as_the_identity(norm: nn.Module) -> None:
-    (found,) = filled(norm, "kaiming_normal")
-    assert torch.equal(found.weight.detach(), torch.ones(6))
-    assert torch.equal(found.bias.detach(), torch.zeros(6))
-    if isinstance(found, nn.BatchNorm1d | nn.BatchNorm2d):
-        assert torch.equal(found.running_mean, torch.zeros(6))
-        assert torch.equal(found.running_var, torch.ones(6))
-        assert found.num_batches_tracked == 0
+    (layer,) = filled(norm, "kaiming_normal")
+    assert torch.equal(layer.weight.detach(), torch.ones(6))
+    assert torch.equal(layer.bias.detach(), torch.zeros(6))
+    if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+        assert torch.equal(layer.running_mean, torch.zeros(6))
+        assert torch.equal(layer.running_var, torch.ones(6))
+        assert layer.num_batches_tracked == 0
 
 
 def test_a_module_that_it_cannot_fill() -> None:

@@ -45,5 +45,5 @@ def test_against_the_formula(norm: str, bias: bool) -> None:
 
 
 def test_needs_a_hidden_layer() -> None:
-    with pytest.raises(ValueError, match=r"widths=\[\]: needs at least one hidden layer"):
+    with pytest.raises(ValueError, match=r"widths=\[\]: at least one hidden layer is needed"):
         build(widths=[])

@@ -72,8 +72,8 @@ def test_resnet18_against_torchvision() -> None:
     assert size(network) == 11_173_962
     reference = reference_resnet18(num_classes=10)
     reference.conv1, reference.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
-    own = network.state_dict().values()
-    reference.load_state_dict(dict(zip(reference.state_dict(), own, strict=True)))
+    tensors = network.state_dict().values()
+    reference.load_state_dict(dict(zip(reference.state_dict(), tensors, strict=True)))
     x = torch.randn(3, 3, 32, 32, generator=generator(1))
     torch.testing.assert_close(network(x), reference(x), rtol=1e-4, atol=1e-4)
     names = list(weights(network))

@@ -17,7 +17,7 @@ from creditlab import seeding
 from creditlab.algorithms.bp import Backpropagation
 from creditlab.architectures.block import parameter_groups, teaching, weights
 from creditlab.architectures.transformer import transformer
-from creditlab.config import ConfigError, partial
+from creditlab.config import ConfigError, bind_target
 from creditlab.metrics.probe import backpropagated
 from creditlab.optimisers.spectral_descent import SpectralDescent
 from creditlab.parts import assemble
@@ -111,7 +111,7 @@ def test_layers_and_roles() -> None:
 @pytest.mark.parametrize("optimiser", options("optimiser"))
 def test_no_map_on_singular_values_takes_embeddings(plan: Any, optimiser: str) -> None:
     groups = parameter_groups(build())
-    made = partial(plan(f"optimiser={optimiser}").config["optimiser"])(groups)
+    made = bind_target(plan(f"optimiser={optimiser}").config["optimiser"])(groups)
     if isinstance(made, SpectralDescent):
         mapped = [name for group in made.param_groups if group["mapped"] for name in group["names"]]
         assert "attention1.body.qkv.weight" in mapped
@@ -135,9 +135,9 @@ def test_a_rule_trains_every_block_or_refuses(plan: Any, algorithm: str) -> None
 
     if algorithm in ("ff", "ff_naive", "bp_goodness", "pepita"):
         with pytest.raises(ValueError, match="inputs are tokens, which are no numbers: take another algorithm"):
-            partial(node)(network, TASK, draw, torch.Generator())
+            bind_target(node)(network, TASK, draw, torch.Generator())
         return
-    rule = partial(node)(network, TASK, draw, seeding.generator(0, "feedback"))
+    rule = bind_target(node)(network, TASK, draw, seeding.generator(0, "feedback"))
     optimiser = torch.optim.AdamW([*network.parameters(), *rule.parameters()], lr=0.01, weight_decay=0.0)
     x, y = recall(32)
     moved: set[str] = set()
@@ -154,15 +154,15 @@ def test_a_rule_trains_every_block_or_refuses(plan: Any, algorithm: str) -> None
 
 def test_low_rank_perturbations_reach_embeddings_too(plan: Any) -> None:
     """Members evaluated together, by factors, have the losses of members evaluated one by one, by full weights."""
-    found = []
+    gradients = []
     for chunk in (1, 8):
         keys = {"population": 16, "rank": 2, "sigma": 0.5, "shaping": "raw", "chunk": chunk}
-        rule = partial(plan("algorithm=es").config["algorithm"] | keys)(build(), TASK, None, torch.Generator())
+        rule = bind_target(plan("algorithm=es").config["algorithm"] | keys)(build(), TASK, None, torch.Generator())
         network = shaken(build())
         rule.assign(network, *recall(16), generator=seeding.generator(0, "algorithm"))
-        found.append({name: p.grad for name, p in network.named_parameters()})
-    for name, gradient in found[0].items():
-        torch.testing.assert_close(found[1][name], gradient, rtol=1e-9, atol=1e-12)
+        gradients.append({name: p.grad for name, p in network.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-9, atol=1e-12)
 
 
 def test_feedback_that_would_be_the_forward_weights_is_refused(plan: Any, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_feedback_that_would_be_the_forward_weights_is_refused(plan: Any, tmp_pa
         return transformer(TASK, generator, **(KEYS | keys))
 
     with pytest.raises(ValueError, match=r"attention1.qkv, drawn anew, is the forward weight itself"):
-        partial(plan("algorithm=fa").config["algorithm"])(build(**keys), TASK, draw, torch.Generator())
+        bind_target(plan("algorithm=fa").config["algorithm"])(build(**keys), TASK, draw, torch.Generator())
 
 
 TEXT = [
@@ -210,7 +210,7 @@ def test_every_instrument_runs_on_it_or_says_why_not(plan: Any, text: list[str],
 @pytest.mark.parametrize("architecture", [a for a in options("architecture") if a != "transformer"])
 def test_architectures_that_multiply_their_inputs_refuse_tokens(plan: Any, text: list[str], architecture: str) -> None:
     only = [o for o in text if not o.startswith("architecture")]
-    with pytest.raises(ConfigError, match=r"inputs are tokens of 11 kinds, not numbers: take architecture=transformer"):
+    with pytest.raises(ConfigError, match=r"inputs are tokens of 11 kinds, not numbers: use architecture=transformer"):
         assemble(plan(*SMALL, *only, f"architecture={architecture}").config)
 
 
@@ -243,9 +243,9 @@ def test_a_rule_learns_from_targets_at_every_token_or_refuses(plan: Any, algorit
 
     if algorithm in ("dfa", "local", "node_perturbation", "ff", "ff_naive", "bp_goodness", "pepita"):
         with pytest.raises(ValueError, match=r"targets=all, and .* take dataset.targets=last|inputs are tokens"):
-            partial(node)(network, EVERY, draw, torch.Generator())
+            bind_target(node)(network, EVERY, draw, torch.Generator())
         return
-    rule = partial(node)(network, EVERY, draw, seeding.generator(0, "feedback"))
+    rule = bind_target(node)(network, EVERY, draw, seeding.generator(0, "feedback"))
     optimiser = torch.optim.AdamW([*network.parameters(), *rule.parameters()], lr=0.01, weight_decay=0.0)
     x = tokens(32)
     losses = []
@@ -290,7 +290,7 @@ def test_feedback_reaches_the_uses_of_a_tied_weight_as_it_should(plan: Any) -> N
         return transformer(TASK, generator, **(KEYS | {"tie": True, "init": "default"}))
 
     network = draw(torch.Generator().manual_seed(1)).double()
-    rule = partial(plan("algorithm=fa").config["algorithm"])(network, TASK, draw, torch.Generator()).double()
+    rule = bind_target(plan("algorithm=fa").config["algorithm"])(network, TASK, draw, torch.Generator()).double()
     x, y = recall(5)
     errors = rule.assign(network, x, y, generator=torch.Generator(), probe=True).errors
     b = rule.feedback(network)["embedding.token"]
@@ -307,15 +307,15 @@ def test_a_tied_run_is_recorded_and_resumed_as_any(plan: Any, text: list[str], t
         if step == 4:
             raise KeyboardInterrupt
 
-    found = []
+    written = []
     for folder, report in ((tmp_path / "whole", None), (tmp_path / "stopped", stop)):
         if report:
             with pytest.raises(KeyboardInterrupt):
                 train(run.config, folder, report, {})
             assert (folder / "checkpoint.pt").exists()
         assert train(run.config, folder, lambda *_: None, {}).status == "complete"
-        found.append((folder / "weights.safetensors").read_bytes())
-    assert found[0] == found[1]
+        written.append((folder / "weights.safetensors").read_bytes())
+    assert written[0] == written[1]
     kept = {name.partition("/")[2] for name in load_file(tmp_path / "whole" / "weights.safetensors")}
     assert kept == {name for name, _ in assemble(run.config).network.named_parameters()}
 
@@ -323,7 +323,7 @@ def test_a_tied_run_is_recorded_and_resumed_as_any(plan: Any, text: list[str], t
 def test_keys_that_cannot_work(plan: Any, text: list[str]) -> None:
     with pytest.raises(ConfigError, match="heads=3 does not divide width=8: give a divisor"):
         assemble(plan(*SMALL, *text, "architecture.heads=3").config)
-    with pytest.raises(ValueError, match="tie=true, and 3 classes are not 7 tokens: give tie=false"):
+    with pytest.raises(ValueError, match="tie=true needs as many classes as tokens, not 3 and 7: give tie=false"):
         build(tie=True, task=replace(TASK, classes=3))
-    with pytest.raises(ConfigError, match=r"inputs of shape \(1, 8, 8\) are not tokens: take dataset=text"):
+    with pytest.raises(ConfigError, match=r"inputs of shape \(1, 8, 8\) are not tokens: use dataset=text"):
         assemble(plan(*SMALL, "architecture=transformer").config)

@@ -35,7 +35,7 @@ def shaken(network: nn.Sequential) -> nn.Sequential:
 def checkpoint(network: nn.Sequential, layers: int = 2) -> dict[str, Tensor]:
     """The network's weights as Hugging Face names and lays them out: written down, not taken from the code."""
     p = {name: t.detach() for name, t in network.named_parameters()}
-    found = {
+    checkpoint = {
         "wte.weight": p["embedding.body.token.weight"],
         "wpe.weight": p["embedding.body.position.weight"],
         "ln_f.weight": p[f"mlp{layers}.body.last_norm.weight"],
@@ -44,17 +44,17 @@ def checkpoint(network: nn.Sequential, layers: int = 2) -> dict[str, Tensor]:
     }
     for i in range(layers):
         for part in ("weight", "bias"):
-            found[f"h.{i}.ln_1.{part}"] = p[f"attention{i + 1}.body.norm.{part}"]
-            found[f"h.{i}.ln_2.{part}"] = p[f"mlp{i + 1}.body.norm.{part}"]
+            checkpoint[f"h.{i}.ln_1.{part}"] = p[f"attention{i + 1}.body.norm.{part}"]
+            checkpoint[f"h.{i}.ln_2.{part}"] = p[f"mlp{i + 1}.body.norm.{part}"]
         for theirs, ours in {
             "attn.c_attn": f"attention{i + 1}.body.qkv",
             "attn.c_proj": f"attention{i + 1}.body.out",
             "mlp.c_fc": f"mlp{i + 1}.body.up",
             "mlp.c_proj": f"mlp{i + 1}.body.down",
         }.items():
-            found[f"h.{i}.{theirs}.weight"] = p[f"{ours}.weight"].T
-            found[f"h.{i}.{theirs}.bias"] = p[f"{ours}.bias"]
-    return {name: t.clone().contiguous() for name, t in found.items()}
+            checkpoint[f"h.{i}.{theirs}.weight"] = p[f"{ours}.weight"].T
+            checkpoint[f"h.{i}.{theirs}.bias"] = p[f"{ours}.bias"]
+    return {name: t.clone().contiguous() for name, t in checkpoint.items()}
 
 
 def by_hand(w: dict[str, Tensor], x: Tensor, layers: int, heads: int) -> list[Tensor]:

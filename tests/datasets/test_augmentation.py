@@ -32,17 +32,17 @@ def test_crop_is_the_loop_over_samples(shape: tuple[int, ...], padding: int, see
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator(seed))
     down, across = torch.randint(0, 2 * padding + 1, (2, shape[0]), generator=generator(seed)) - padding
     expected = [shifted(i, int(d), int(a)) for i, d, a in zip(images, down, across, strict=True)]
-    found = random_crop(images, padding, generator(seed))
-    assert found.dtype == torch.uint8
-    assert torch.equal(found, torch.stack(expected))
+    cropped = random_crop(images, padding, generator(seed))
+    assert cropped.dtype == torch.uint8
+    assert torch.equal(cropped, torch.stack(expected))
 
 
 @given(n=st.integers(1, 20), seed=st.integers(0, 1000))
 def test_flip_is_the_loop_over_samples(n: int, seed: int) -> None:
     images = torch.randint(0, 256, (n, 3, 4, 5), dtype=torch.uint8, generator=generator(seed))
     mirrored = torch.rand(n, generator=generator(seed)) < 0.5
-    found = random_flip(images, generator(seed))
-    for image, out, m in zip(images, found, mirrored, strict=True):
+    flipped = random_flip(images, generator(seed))
+    for image, out, m in zip(images, flipped, mirrored, strict=True):
         columns = [4, 3, 2, 1, 0] if m else [0, 1, 2, 3, 4]
         assert torch.equal(out, image[:, :, columns])
 

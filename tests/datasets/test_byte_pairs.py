@@ -23,12 +23,12 @@ BY_HAND = ["the", "Ġcat", "Ġ", "th", "at", "Ġthe", "Ã©", "Ċ"]
 
 def letters() -> list[str]:
     """GPT-2's letter for each byte: itself where it is printed, else the next code point from 256 on."""
-    found, spare = [], 256
+    characters, spare = [], 256
     for byte in range(256):
         printed = 33 <= byte <= 126 or 161 <= byte <= 172 or byte >= 174
-        found.append(chr(byte if printed else spare))
+        characters.append(chr(byte if printed else spare))
         spare += not printed
-    return found
+    return characters
 
 
 def write_vocabulary(folder: Path, kinds: list[str] | None = None) -> Path:
@@ -94,8 +94,8 @@ def text(tmp_path: Path) -> list[str]:
 def test_keys_that_cannot_be(plan: Any, text: list[str], tmp_path: Path, monkeypatch: Any) -> None:
     for more, message in (
         ([], "level=gpt2 needs vocabulary=FOLDER, with vocab.json and merges.txt"),
-        ([f"dataset.vocabulary={tmp_path}"], "there is no vocab.json in that folder"),
-        (["dataset.level=byte", f"dataset.vocabulary={tmp_path}"], "is for level=gpt2 only, and level=byte"),
+        ([f"dataset.vocabulary={tmp_path}"], "that folder contains no vocab.json"),
+        (["dataset.level=byte", f"dataset.vocabulary={tmp_path}"], "is used with level=gpt2 only, but level=byte"),
     ):
         given = {word.partition("=")[0] for word in more}
         with pytest.raises(ConfigError, match=message):

@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from creditlab.config import partial
+from creditlab.config import bind_target
 from creditlab.datasets.base import Dataset, moments
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "dataset").glob("*.yaml"))
@@ -39,7 +39,7 @@ def of_text(data: Dataset) -> bool:
 
 @pytest.fixture
 def build(keys: dict) -> Build:
-    return lambda **changed: partial(keys | changed)()
+    return lambda **changed: bind_target(keys | changed)()
 
 
 def digest(*tensors: Tensor) -> str:
@@ -136,7 +136,7 @@ def test_split_without_validation(build: Build) -> None:
 
 
 def test_validation_that_leaves_nothing(build: Build) -> None:
-    with pytest.raises(ValueError, match=r"validation=0\.99999 leaves none of \d+ samples to train on"):
+    with pytest.raises(ValueError, match=r"validation=0\.99999 leaves none of the \d+ samples to train on"):
         build(validation=0.99999)
 
 

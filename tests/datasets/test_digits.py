@@ -23,9 +23,9 @@ def test_are_those_of_scikit_learn() -> None:
     data, bunch = build(), load_digits()
     assert data.task.input_shape == (1, 8, 8)
     x, y = torch.cat([data.train_x, data.test_x]).flatten(1), torch.cat([data.train_y, data.test_y])
-    own = torch.cat([x, y[:, None]], 1)  # (1797, pixels and label), in another order
+    loaded = torch.cat([x, y[:, None]], 1)  # (1797, pixels and label), in another order
     reference = np.column_stack([bunch.data, bunch.target]).astype(int)
-    assert sorted(own.tolist()) == sorted(reference.tolist())
+    assert sorted(loaded.tolist()) == sorted(reference.tolist())
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
@@ -48,7 +48,7 @@ def test_stratified_draws_at_random_within_a_class() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0001, 0.9999])
 def test_a_share_that_leaves_nothing(fraction: float) -> None:
-    with pytest.raises(ValueError, match=r"leaves no sample to train or to test on: try 0.2"):
+    with pytest.raises(ValueError, match=r"leaves no training samples or no test samples: try 0.2"):
         build(test_fraction=fraction)
 
 

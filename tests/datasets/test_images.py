@@ -95,8 +95,8 @@ def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(data.train_y) == 60
     build(MNIST, tmp_path / "new", download=True)
     assert remote.calls == 1
-    found = sorted(str(p.relative_to(tmp_path / "new")) for p in (tmp_path / "new").rglob("*") if p.is_file())
-    assert found == sorted(MNIST.files)
+    downloaded = sorted(str(p.relative_to(tmp_path / "new")) for p in (tmp_path / "new").rglob("*") if p.is_file())
+    assert downloaded == sorted(MNIST.files)
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["MNIST"]
 
 

@@ -45,8 +45,8 @@ def true_means(data: Synthetic) -> Tensor:
 def test_two_gaussians_allow_what_bayes_says(separation: float) -> None:
     data = build(separation=separation)
     best = norm.cdf(separation / 2)
-    found = best_accuracy(data, true_means(data))
-    assert found == pytest.approx(best, abs=4 * math.sqrt(best * (1 - best) / 40_000) + 1e-3)
+    accuracy = best_accuracy(data, true_means(data))
+    assert accuracy == pytest.approx(best, abs=4 * math.sqrt(best * (1 - best) / 40_000) + 1e-3)
 
 
 def test_many_gaussians_allow_what_bayes_says() -> None:

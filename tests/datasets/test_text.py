@@ -47,12 +47,12 @@ def test_every_window_with_what_follows_it(root: Path, level: str, context: int)
     expected = [(names[i : i + context], names[i + context]) for i in range(LENGTH - context)]
     data = build(root, level=level, context=context, validation=0.2)
     data.split(3)
-    found = [pairs(data, part) for part in ("train", "validation", "test")]
-    assert [pair for part in found for pair in part] == expected
+    parts = [pairs(data, part) for part in ("train", "validation", "test")]
+    assert [pair for part in parts for pair in part] == expected
     windows = LENGTH - context
     test = round(0.1 * windows)
     held_out = round(0.2 * (windows - test))
-    assert [len(part) for part in found] == [windows - test - held_out, held_out, test]
+    assert [len(part) for part in parts] == [windows - test - held_out, held_out, test]
     kinds = 256 if level == "byte" else len(KINDS)
     assert (data.task.input_shape, data.task.classes, data.task.tokens) == ((context,), kinds, kinds)
 
@@ -121,7 +121,7 @@ def test_newlines_are_as_they_are(tmp_path: Path) -> None:
             r"test part has 2 characters that its training part lacks \('!', '\?'\).*level=byte",
         ),
         (b"ab\xff" * 50, {}, r"is not text in UTF-8 \(byte 0xff at 2\): give dataset.level=byte"),
-        (b"a" * 500, {}, r"one kind of character only: there is nothing to predict"),
+        (b"a" * 500, {}, r"has only one kind of character: there is nothing to predict"),
     ],
 )
 def test_a_text_that_cannot_be(tmp_path: Path, content: bytes, keys: dict, message: str) -> None:

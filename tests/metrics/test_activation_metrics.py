@@ -86,9 +86,9 @@ def test_sparsity_leaves_silent_samples_and_units_out():
     activation = hot(4)
     padded = torch.cat([activation, torch.zeros(5, 16)])
     assert hoyer_sparsity(padded) == pytest.approx(hoyer_sparsity(activation))
-    found = treves_rolls_sparsity(torch.cat([activation.T, torch.zeros(3, 12)]).T)  # units added: n grows
-    assert found["lifetime"] == pytest.approx(treves_rolls_sparsity(activation)["lifetime"])
-    assert found["population"] == pytest.approx((19 - 4) / 18)
+    measured = treves_rolls_sparsity(torch.cat([activation.T, torch.zeros(3, 12)]).T)  # units added: n grows
+    assert measured["lifetime"] == pytest.approx(treves_rolls_sparsity(activation)["lifetime"])
+    assert measured["population"] == pytest.approx((19 - 4) / 18)
     for silent in (torch.zeros(6, 4), torch.zeros(6, 1)):
         assert math.isnan(hoyer_sparsity(silent))
         assert all(math.isnan(v) for v in treves_rolls_sparsity(silent).values())
@@ -133,12 +133,12 @@ def test_sparsity_and_selectivity_are_bounded_and_free_of_scale_and_order(seed, 
     label = torch.arange(30) % 3
     samples, units = torch.randperm(30, generator=generator), torch.randperm(7, generator=generator)
     other, relabelled = scale * activation[samples][:, units], label[samples]
-    found = {"hoyer": hoyer_sparsity(activation), "morcos": morcos_selectivity(activation, label)}
-    found |= treves_rolls_sparsity(activation)
+    measured = {"hoyer": hoyer_sparsity(activation), "morcos": morcos_selectivity(activation, label)}
+    measured |= treves_rolls_sparsity(activation)
     again = {"hoyer": hoyer_sparsity(other), "morcos": morcos_selectivity(other, relabelled)}
     again |= treves_rolls_sparsity(other)
-    assert all(0 <= v <= 1 for v in found.values())
-    assert again == pytest.approx(found, rel=1e-5)
+    assert all(0 <= v <= 1 for v in measured.values())
+    assert again == pytest.approx(measured, rel=1e-5)
 
 
 def test_centring_is_exact_for_what_does_not_vary_and_far_from_the_origin():

@@ -55,12 +55,12 @@ def test_linear_classifier_of_two_classes_in_closed_form(epsilon):
     scores = network(normalise(pixels)).detach()
     margin = scores.gather(1, label[:, None])[:, 0] - scores.gather(1, 1 - label[:, None])[:, 0]
     reach = epsilon / 0.3 * (weight[0] - weight[1]).abs().sum()
-    found = attack(network, forward, pixels, label, epsilon=epsilon)
-    assert found["clean"] == (margin > 0).double().mean().item()
-    assert found["fgsm"] == (margin > reach).double().mean().item()
-    assert found["pgd"] == found["fgsm"]
-    assert found["pgd"] <= found["square"] <= found["clean"]
-    assert found["masking"] == 0
+    measured = attack(network, forward, pixels, label, epsilon=epsilon)
+    assert measured["clean"] == (margin > 0).double().mean().item()
+    assert measured["fgsm"] == (margin > reach).double().mean().item()
+    assert measured["pgd"] == measured["fgsm"]
+    assert measured["pgd"] <= measured["square"] <= measured["clean"]
+    assert measured["masking"] == 0
 
 
 def test_a_step_follows_the_gradient_of_the_cross_entropy():
@@ -80,12 +80,12 @@ def test_a_sure_network_does_not_hide_its_gradient_in_rounding():
     """Scores times 1e4: the softmax is exactly 1 at the label, and the cross-entropy's gradient 0."""
     network, (pixels, _) = mlp(), images(50)
     label = labelled_by(network, pixels)
-    found = attack(network, forward, pixels, label)
+    measured = attack(network, forward, pixels, label)
     sure = attack(network, lambda n, x: 1e4 * n(x), pixels, label)
     p = pixels.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(cross_entropy(1e4 * network(normalise(p)), label, reduction="sum"), p)
     assert (gradient.flatten(1) == 0).all(1).double().mean() > 0.5
-    assert sure["fgsm"] == pytest.approx(found["fgsm"], abs=0.1)
+    assert sure["fgsm"] == pytest.approx(measured["fgsm"], abs=0.1)
     assert sure["masking"] < 0.05
 
 
@@ -129,12 +129,12 @@ def test_attacks_on_real_rules(name):
     network, (pixels, _) = mlp(), images(150, 3)
     predict = rule(name, network).predict
     label = labelled_by(network, pixels, predict)
-    found = attack(network, predict, pixels, label, epsilon=0.03, steps=20, step=0.1, queries=100)
-    assert found["clean"] == 1
-    assert found["pgd"] <= found["fgsm"] + 0.02
-    assert found["fgsm"] < 0.95
-    assert found["square"] < 0.95
-    assert found["masking"] < 0.1
+    measured = attack(network, predict, pixels, label, epsilon=0.03, steps=20, step=0.1, queries=100)
+    assert measured["clean"] == 1
+    assert measured["pgd"] <= measured["fgsm"] + 0.02
+    assert measured["fgsm"] < 0.95
+    assert measured["square"] < 0.95
+    assert measured["masking"] < 0.1
 
 
 def rounded(network, x):
@@ -145,11 +145,11 @@ def rounded(network, x):
 def test_rounded_scores_hide_the_gradient_and_square_finds_the_way():
     network, (pixels, _) = linear(3), images(150, 3)
     label = labelled_by(network, pixels, rounded)
-    found = attack(network, rounded, pixels, label, queries=200)
-    assert found["clean"] == found["fgsm"] == 1
-    assert found["pgd"] > 0.7  # what its random start leaves
-    assert found["square"] < 0.4
-    assert found["masking"] > 0.4
+    measured = attack(network, rounded, pixels, label, queries=200)
+    assert measured["clean"] == measured["fgsm"] == 1
+    assert measured["pgd"] > 0.7  # what its random start leaves
+    assert measured["square"] < 0.4
+    assert measured["masking"] > 0.4
     shown = attack(network, forward, pixels, labelled_by(network, pixels), queries=200)
     assert shown["pgd"] < 0.4
     assert shown["masking"] < 0.02
@@ -201,22 +201,24 @@ def test_square_asks_no_further_once_a_sample_has_fallen():
 def test_transfer_from_the_network_itself_is_the_attack_on_it():
     network, (pixels, label) = mlp(), images(150, 3)
     twin = copy.deepcopy(network)
-    own = attack(network, forward, pixels, label)
-    found = transfer_accuracy(network, forward, pixels, normalise, label, twin, generator(), **TRANSFER)
-    assert {k: found[k] for k in ("clean", "fgsm", "pgd")} == {k: own[k] for k in ("clean", "fgsm", "pgd")}
+    without_surrogate = attack(network, forward, pixels, label)
+    measured = transfer_accuracy(network, forward, pixels, normalise, label, twin, generator(), **TRANSFER)
+    assert {k: measured[k] for k in ("clean", "fgsm", "pgd")} == {
+        k: without_surrogate[k] for k in ("clean", "fgsm", "pgd")
+    }
 
 
 def test_transfer_shows_a_hidden_gradient_and_a_surrogate_that_knows_nothing_does_not():
     network, (pixels, _) = linear(3), images(150, 3)
     label = labelled_by(network, pixels, rounded)
-    found = transfer_accuracy(network, rounded, pixels, normalise, label, network, generator(), **TRANSFER)
-    assert found["clean"] == 1
-    assert max(found["fgsm"], found["pgd"]) < 0.3
-    assert found["masking"] > 0.5
+    measured = transfer_accuracy(network, rounded, pixels, normalise, label, network, generator(), **TRANSFER)
+    assert measured["clean"] == 1
+    assert max(measured["fgsm"], measured["pgd"]) < 0.3
+    assert measured["masking"] > 0.5
     other = linear(3, seed=9)
     blind = transfer_accuracy(network, forward, pixels, normalise, label, other, generator(), **TRANSFER)
     assert 0 <= blind["masking"] < 0.05
-    assert blind["fgsm"] > found["fgsm"]
+    assert blind["fgsm"] > measured["fgsm"]
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -226,8 +228,8 @@ def test_one_stream_one_value_and_nothing_else_is_touched(name):
     before, given_pixels = copy.deepcopy(network.state_dict()), pixels.clone()
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    found = attack(network, predict, pixels, label)
-    assert attack(network, predict, pixels, label) == found
+    measured = attack(network, predict, pixels, label)
+    assert attack(network, predict, pixels, label) == measured
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(pixels, given_pixels)
     assert not pixels.requires_grad
@@ -253,5 +255,5 @@ def test_a_diverged_network_has_no_accuracy_under_attack(name, value):
         network[0].body[-1].weight[0, 0] = value
     predict = rule(name, network).predict
     assert all(math.isnan(v) for v in attack(network, predict, pixels, label).values())
-    found = transfer_accuracy(network, predict, pixels, normalise, label, mlp(), generator(), **TRANSFER)
-    assert all(math.isnan(v) for v in found.values())
+    measured = transfer_accuracy(network, predict, pixels, normalise, label, mlp(), generator(), **TRANSFER)
+    assert all(math.isnan(v) for v in measured.values())

@@ -25,10 +25,10 @@ def labels(n=500, classes=4, seed=1):
 def test_calibration_by_hand():
     """Confidences .9 (right), .8 (wrong) and .6 (right), .6 (wrong) in four bins: (¼, ½] empty, (½, ¾] and (¾, 1]."""
     p = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.6, 0.4]], dtype=torch.float64)
-    found = calibration(p.log(), torch.tensor([0, 0, 0, 1]), bins=4)
-    assert found["error"] == pytest.approx(0.5 * abs(0.5 - 0.85) + 0.5 * abs(0.5 - 0.6))
-    assert found["overconfidence"] == pytest.approx(0.85 / 2 + 0.6 / 2 - 0.5)
-    assert found["brier"] == pytest.approx((2 * 0.01 + 2 * 0.64 + 2 * 0.16 + 2 * 0.36) / 4)
+    measured = calibration(p.log(), torch.tensor([0, 0, 0, 1]), bins=4)
+    assert measured["error"] == pytest.approx(0.5 * abs(0.5 - 0.85) + 0.5 * abs(0.5 - 0.6))
+    assert measured["overconfidence"] == pytest.approx(0.85 / 2 + 0.6 / 2 - 0.5)
+    assert measured["brier"] == pytest.approx((2 * 0.01 + 2 * 0.64 + 2 * 0.16 + 2 * 0.36) / 4)
 
 
 def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
@@ -46,11 +46,11 @@ def test_calibration_against_scikit_learn(seed, bins, scale):
     accuracy, confidence = calibration_curve(right, p.numpy(), n_bins=bins, strategy="uniform")
     where = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], p.numpy())
     share = np.bincount(where, minlength=bins)[np.unique(where)] / len(y)
-    found = calibration(s, y, bins=bins)
-    assert found["error"] == pytest.approx((share * abs(accuracy - confidence)).sum(), abs=1e-12)
-    assert found["brier"] == pytest.approx(brier_score_loss(y, s.softmax(1).numpy(), labels=range(4)), abs=1e-12)
-    assert found["overconfidence"] == pytest.approx(p.mean().item() - right.mean(), abs=1e-12)
-    assert abs(found["overconfidence"]) - 1e-12 <= found["error"] <= 1
+    measured = calibration(s, y, bins=bins)
+    assert measured["error"] == pytest.approx((share * abs(accuracy - confidence)).sum(), abs=1e-12)
+    assert measured["brier"] == pytest.approx(brier_score_loss(y, s.softmax(1).numpy(), labels=range(4)), abs=1e-12)
+    assert measured["overconfidence"] == pytest.approx(p.mean().item() - right.mean(), abs=1e-12)
+    assert abs(measured["overconfidence"]) - 1e-12 <= measured["error"] <= 1
 
 
 def test_labels_drawn_from_the_probabilities_are_calibrated_and_sharper_scores_overconfident():
@@ -75,14 +75,14 @@ def test_scores_that_are_not_finite_have_no_calibration(value):
 def test_of_real_rules(name):
     network, (x, y) = mlp(), batch(60)
     with torch.no_grad():
-        found = calibration(rule(name, network).predict(network, x), y, bins=15)
-    assert 0 < found["error"] <= 1
-    assert 0 < found["brier"] <= 2
+        measured = calibration(rule(name, network).predict(network, x), y, bins=15)
+    assert 0 < measured["error"] <= 1
+    assert 0 < measured["brier"] <= 2
 
 
 def test_confusion_against_scikit_learn():
     predicted, y = labels(seed=7), labels(seed=8)
     predicted[predicted == 2] = 0  # never predicted: a column of zeros
-    found = confusion(predicted, y, 5)  # a class that does not occur: a row and a column
-    assert found.tolist() == confusion_matrix(y, predicted, labels=range(5)).tolist()
-    assert found[1, 0] == ((y == 1) & (predicted == 0)).sum()
+    measured = confusion(predicted, y, 5)  # a class that does not occur: a row and a column
+    assert measured.tolist() == confusion_matrix(y, predicted, labels=range(5)).tolist()
+    assert measured[1, 0] == ((y == 1) & (predicted == 0)).sum()

@@ -30,9 +30,9 @@ def random_case(seed, k=4, n=60, features=10):
 def test_an_exact_simplex_has_collapsed_whatever_the_size_of_its_classes(dtype):
     k, label = 5, torch.cat([torch.arange(50) % 5, torch.zeros(20, dtype=torch.long)])
     m = simplex(k, 12)
-    found = neural_collapse((3 * m[label] + 1).to(dtype), label, (2 * m).to(dtype), -(2 * m).sum(1).to(dtype))
+    measured = neural_collapse((3 * m[label] + 1).to(dtype), label, (2 * m).to(dtype), -(2 * m).sum(1).to(dtype))
     tiny = 1e-12 if dtype == torch.float64 else 1e-5
-    assert found == pytest.approx(dict.fromkeys(PARTS, 0.0), abs=tiny)
+    assert measured == pytest.approx(dict.fromkeys(PARTS, 0.0), abs=tiny)
 
 
 def test_the_definitions_with_full_covariances():
@@ -66,30 +66,30 @@ def test_features_that_know_no_class():
     """
     k, n, features = 5, 1000, 200
     label = torch.arange(n) % k
-    found = neural_collapse(normal(0, n, features), label, normal(1, k, features), torch.zeros(k))
-    assert found["nc1"] == pytest.approx((k - 1) * n / (k * features), rel=0.15)
-    assert found["self_duality"] == pytest.approx(math.sqrt(2), abs=0.1)
-    assert found["nc4"] == pytest.approx(1 - 1 / k, abs=0.07)
+    measured = neural_collapse(normal(0, n, features), label, normal(1, k, features), torch.zeros(k))
+    assert measured["nc1"] == pytest.approx((k - 1) * n / (k * features), rel=0.15)
+    assert measured["self_duality"] == pytest.approx(math.sqrt(2), abs=0.1)
+    assert measured["nc4"] == pytest.approx(1 - 1 / k, abs=0.07)
 
 
 def test_spread_within_classes_over_that_between():
     """Two classes at ±1 on a line, ±σ about them: Σ_W = σ², Σ_B = 1, so nc1 = σ²/2."""
     sigma = 0.3
     h = torch.tensor([[1 + sigma], [1 - sigma], [-1 + sigma], [-1 - sigma]], dtype=torch.float64)
-    found = neural_collapse(h, torch.tensor([1, 1, 0, 0]), torch.tensor([[-1.0], [1.0]]), torch.zeros(2))
-    assert found == pytest.approx({**dict.fromkeys(PARTS, 0), "nc1": sigma**2 / 2}, abs=1e-7)
+    measured = neural_collapse(h, torch.tensor([1, 1, 0, 0]), torch.tensor([[-1.0], [1.0]]), torch.zeros(2))
+    assert measured == pytest.approx({**dict.fromkeys(PARTS, 0), "nc1": sigma**2 / 2}, abs=1e-7)
     flipped = neural_collapse(h, torch.tensor([1, 1, 0, 0]), torch.tensor([[1.0], [-1.0]]), torch.zeros(2))
     assert (flipped["nc3"], flipped["self_duality"], flipped["nc4"]) == pytest.approx((2, 2, 1))
 
 
 def test_unequal_lengths_and_angles_are_told_apart():
     label = torch.arange(3)
-    found = neural_collapse(
+    measured = neural_collapse(
         torch.tensor([[2.0, 0.0], [-1.0, 1.0], [-1.0, -1.0]]), label, torch.ones(3, 2), torch.ones(3)
     )
     lengths = torch.tensor([2, 2**0.5, 2**0.5])
-    assert found["equinorm"] == pytest.approx((lengths.std(correction=0) / lengths.mean()).item())
-    assert found["equiangular"] == pytest.approx((2 * (0.5**0.5 - 0.5) + 0.5) / 3)
+    assert measured["equinorm"] == pytest.approx((lengths.std(correction=0) / lengths.mean()).item())
+    assert measured["equiangular"] == pytest.approx((2 * (0.5**0.5 - 0.5) + 0.5) / 3)
 
 
 def test_classes_that_are_absent_do_not_count():
@@ -112,9 +112,9 @@ def test_where_class_means_lie_in_fewer_dimensions_rounding_does_not_count():
 @pytest.mark.parametrize("fill", [0.0, 0.1, math.nan, math.inf])
 def test_features_that_do_not_vary_or_are_not_finite(fill):
     _, label, w, b = random_case(0)
-    found = neural_collapse(torch.full((60, 10), fill), label, w, b)
-    assert tuple(found) == PARTS
-    assert all(math.isnan(v) for v in found.values())
+    measured = neural_collapse(torch.full((60, 10), fill), label, w, b)
+    assert tuple(measured) == PARTS
+    assert all(math.isnan(v) for v in measured.values())
 
 
 def test_one_class_is_too_few():

@@ -27,9 +27,9 @@ def test_covariance_agrees_with_principal_components(shape):
     activation = normal(0, *shape) * torch.linspace(0.1, 3, shape[1]) + 5
     variances = torch.tensor(PCA().fit(activation.numpy()).explained_variance_)
     p = variances / variances.sum()
-    found = covariance(activation)
-    assert found["participation_ratio"] == pytest.approx((1 / p.square().sum()).item())
-    assert found["effective_rank"] == pytest.approx(torch.special.entr(p).sum().exp().item())
+    measured = covariance(activation)
+    assert measured["participation_ratio"] == pytest.approx((1 / p.square().sum()).item())
+    assert measured["effective_rank"] == pytest.approx(torch.special.entr(p).sum().exp().item())
 
 
 def test_equal_variances_in_k_of_the_directions():
@@ -57,9 +57,9 @@ def test_two_nn_of_a_cube_in_a_larger_space(d):
     """Bent a little. The mean of 8 draws is known to 1.5 % (3 % for d = 1); edges take 8 % of 5 dimensions."""
     values = []
     for seed in range(8):
-        found = two_nn(torch.tanh(0.1 * cube(seed, 1000, d) @ normal(1, d, 40)), samples=1000)
-        assert found["duplicates"] < 0.01  # on a line some are closer than rounding lets one see
-        values.append(found["dimension"])
+        measured = two_nn(torch.tanh(0.1 * cube(seed, 1000, d) @ normal(1, d, 40)), samples=1000)
+        assert measured["duplicates"] < 0.01  # on a line some are closer than rounding lets one see
+        values.append(measured["dimension"])
     assert sum(values) / 8 == pytest.approx(d, rel=0.1)
 
 
@@ -86,9 +86,9 @@ def test_two_nn_against_a_plain_loop():
 def test_two_nn_leaves_equal_samples_and_silent_ones_out():
     activation = cube(4, 500, 3).float()
     doubled = torch.cat([activation, activation[:300], torch.zeros(200, 3)])  # of the zeros, one is left
-    found = two_nn(doubled, samples=1000)
-    assert found["duplicates"] == pytest.approx(499 / 1000)
-    assert found["dimension"] == pytest.approx(two_nn(activation, samples=500)["dimension"], rel=0.03)
+    measured = two_nn(doubled, samples=1000)
+    assert measured["duplicates"] == pytest.approx(499 / 1000)
+    assert measured["dimension"] == pytest.approx(two_nn(activation, samples=500)["dimension"], rel=0.03)
     nearly = torch.cat([activation, activation * (1 + 1e-7)])
     assert two_nn(nearly, samples=1000)["duplicates"] > 0.4
 
@@ -96,9 +96,9 @@ def test_two_nn_leaves_equal_samples_and_silent_ones_out():
 def test_two_nn_with_too_few_samples():
     with pytest.raises(ValueError, match=r"10 samples: at least 20 .* samples \(10\)"):
         two_nn(normal(0, 50, 3), samples=10)
-    found = two_nn(normal(0, 10, 3).repeat(10, 1), samples=100)
-    assert math.isnan(found["dimension"])
-    assert found["duplicates"] == pytest.approx(0.9)
+    measured = two_nn(normal(0, 10, 3).repeat(10, 1), samples=100)
+    assert math.isnan(measured["dimension"])
+    assert measured["duplicates"] == pytest.approx(0.9)
     assert math.isnan(two_nn(torch.zeros(100, 3), samples=100)["dimension"])
     assert math.isnan(two_nn(torch.full((100, 3), math.nan), samples=100)["dimension"])
 

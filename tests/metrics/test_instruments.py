@@ -60,13 +60,13 @@ def run(plan, tmp_path, monkeypatch):
     return go
 
 
-def own(name, **keys):
+def user_metric(name, **keys):
     listed = "".join(f", {k}: {v}" for k, v in keys.items())
     return f"+metrics.instruments.{name}={{_target_: own_metrics.{name}{listed}}}"
 
 
 def test_one_that_fails_under_way_is_absent_with_its_reason_and_stops_nothing(run):
-    done = run(own("brittle", moves="true"))
+    done = run(user_metric("brittle", moves="true"))
     assert done.status == "complete"
     assert done.summary["absent"] == {"brittle": "step 1: RuntimeError: it moved"}
     assert done.metrics["weights/fc1/brittle@init"] == 1
@@ -75,12 +75,12 @@ def test_one_that_fails_under_way_is_absent_with_its_reason_and_stops_nothing(ru
 
 
 def test_its_reason_is_one_line(run):
-    assert run(own("wordy")).summary["absent"] == {"wordy": "step 1: RuntimeError: one line"}
+    assert run(user_metric("wordy")).summary["absent"] == {"wordy": "step 1: RuntimeError: one line"}
 
 
 def test_one_that_fails_at_the_start_is_told_of_before_training(run):
     with pytest.raises(ConfigError, match=r"metrics: instruments.brittle: needs 9 classes, has 10"):
-        run(own("brittle", moves="false"))
+        run(user_metric("brittle", moves="false"))
 
 
 @pytest.mark.parametrize("flags", [[], ["-m", "algorithm=bp,fa", "seed=range(2)"]], ids=["single", "sweep"])
@@ -90,10 +90,10 @@ def test_one_that_fails_at_the_start_is_told_of_before_training(run):
         (
             ["metrics=full", "metrics.samples=12", "metrics.trajectory.length=2"],
             "instruments.two_nn: 12 samples: at least 20 are needed; raise metrics.samples, "
-            "or its own key samples (1000)",
+            "or the metric's key samples (1000)",
         ),
         (["metrics.samples=1"], "instruments.class_selectivity: 1 class: at least 2 are needed; raise metrics.samples"),
-        ([own("modest")], "instruments.modest: 359 samples: at least 400 are needed; raise metrics.samples"),
+        ([user_metric("modest")], "instruments.modest: 359 samples: at least 400 are needed; raise metrics.samples"),
         (
             ["metrics=full", "metrics.trajectory.length=7"],
             "trajectory.length=7: a run of 6 steps takes 6 gradients, one every 1. "
@@ -119,14 +119,16 @@ def test_what_cannot_be_measured_is_refused_before_any_run_starts(
 
 
 def test_one_that_no_layer_shows_enough_for_is_absent(run):
-    assert run(own("patches")).summary["absent"] == {"patches": "no layer of this network and rule shows kernel"}
+    assert run(user_metric("patches")).summary["absent"] == {
+        "patches": "no layer of this network and rule shows kernel"
+    }
 
 
 def test_those_that_find_nothing_to_look_at_are_named_once_before_a_sweep(plan, tmp_path, monkeypatch, capsys):
     (tmp_path / "own_metrics.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     runs = [
-        plan(*SMALL, "metrics=full", own("patches"), f"algorithm={a}", f"seed={s}")
+        plan(*SMALL, "metrics=full", user_metric("patches"), f"algorithm={a}", f"seed={s}")
         for a in ("bp", "fa")
         for s in (0, 1)
     ]
@@ -152,9 +154,9 @@ def test_they_look_by_epochs(run):
 
 
 def test_random_numbers_are_the_metrics_own_and_the_seeds(run):
-    a = run(own("draw"), "algorithm=bp")
-    b = run(own("draw"), "algorithm=fa")
-    c = run(own("draw"), "algorithm=bp", "seed=1")
+    a = run(user_metric("draw"), "algorithm=bp")
+    b = run(user_metric("draw"), "algorithm=fa")
+    c = run(user_metric("draw"), "algorithm=bp", "seed=1")
     value = lambda r: r.metrics["weights/fc1/draw"]  # noqa: E731
     assert value(a) == value(b) == a.metrics["weights/readout/draw@init"] != value(c)
 
@@ -171,8 +173,8 @@ CONVOLUTIONAL = [
 
 def values(run):
     """All that a run records but the times."""
-    found = {f"{row['step']}/{name}": v for row in run.history() for name, v in row["metrics"].items()}
-    return found | run.metrics | run.arrays()
+    measured = {f"{row['step']}/{name}": v for row in run.history() for name, v in row["metrics"].items()}
+    return measured | run.metrics | run.arrays()
 
 
 @pytest.mark.parametrize("algorithm", ["bp", "fa", "es", "ff"])
@@ -297,7 +299,7 @@ class TestSurrogate:
 
 def test_what_broke_is_reported_at_the_end(tmp_path):
     (tmp_path / "own_metrics.py").write_text(OWN)
-    command = [sys.executable, "-m", "creditlab", own("brittle", moves="true"), "sweep=s", *SMALL]
+    command = [sys.executable, "-m", "creditlab", user_metric("brittle", moves="true"), "sweep=s", *SMALL]
     single = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "absent: brittle, step 1: RuntimeError: it moved" in single.stdout
     sweep = subprocess.run([*command[:3], "-m", *command[3:], "seed=1,2"], cwd=tmp_path, capture_output=True, text=True)

@@ -60,25 +60,25 @@ def test_curvature_against_the_full_hessian(name, draw):
     predict = rule(name, network).predict
     x, label = batch(24)
     exact = exact_hessian(network, predict, x, label)
-    found = hessian(network, predict, x, label, generator(), **(CURVED | {"iterations": 200, "draws": 400}))
-    assert found["top"] == pytest.approx(torch.linalg.eigvalsh(exact)[-1].item(), rel=1e-6)
-    assert found["trace"] == pytest.approx(exact.trace().item(), abs=4 * found["trace_error"])
-    assert 0 < found["trace_error"] < 0.2 * abs(found["trace"])
+    measured = hessian(network, predict, x, label, generator(), **(CURVED | {"iterations": 200, "draws": 400}))
+    assert measured["top"] == pytest.approx(torch.linalg.eigvalsh(exact)[-1].item(), rel=1e-6)
+    assert measured["trace"] == pytest.approx(exact.trace().item(), abs=4 * measured["trace_error"])
+    assert 0 < measured["trace_error"] < 0.2 * abs(measured["trace"])
 
 
 def test_curvature_of_softmax_regression_in_closed_form():
     network, (x, label) = linear(), batch(519, 5)
     variance, size = softmax_regression_diagonal(network, x)
-    found = hessian(network, forward, x, label, generator(), **(CURVED | {"draws": 300}))
+    measured = hessian(network, forward, x, label, generator(), **(CURVED | {"draws": 300}))
     trace = (variance.sum(1) * (size + 1)).mean().item()
-    assert found["trace"] == pytest.approx(trace, abs=4 * found["trace_error"])
-    assert found["trace_error"] < 0.05 * trace
+    assert measured["trace"] == pytest.approx(trace, abs=4 * measured["trace_error"])
+    assert measured["trace_error"] < 0.05 * trace
     p = network(x).softmax(1).detach()
     one = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)
     spread = torch.diag_embed(p) - p[:, :, None] * p[:, None]
     exact = torch.einsum("nab,ni,nj->aibj", spread, one, one).reshape(18, 18) / len(x)
-    assert found["top"] == pytest.approx(torch.linalg.eigvalsh(exact)[-1].item(), rel=1e-9)
-    assert found["top_error"] <= 1e-8 * found["top"]
+    assert measured["top"] == pytest.approx(torch.linalg.eigvalsh(exact)[-1].item(), rel=1e-9)
+    assert measured["top_error"] <= 1e-8 * measured["top"]
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -100,9 +100,9 @@ def test_probes_by_block_leave_out_what_couples_blocks():
     network, (x, label) = mlp(widths=(40, 30)), batch(24)
     predict = rule("bp", network).predict
     exact = exact_hessian(network, predict, x, label)
-    found = hessian(network, predict, x, label, generator(), **(CURVED | {"iterations": 1, "draws": 50}))
+    measured = hessian(network, predict, x, label, generator(), **(CURVED | {"iterations": 1, "draws": 50}))
     whole = (2 * (exact.square().sum() - exact.diagonal().square().sum()) / 50).sqrt().item()
-    assert found["trace_error"] < 0.5 * whole
+    assert measured["trace_error"] < 0.5 * whole
 
 
 def test_few_iterations_give_a_lower_bound_and_say_how_far_off_an_eigenvalue_may_be():
@@ -110,9 +110,9 @@ def test_few_iterations_give_a_lower_bound_and_say_how_far_off_an_eigenvalue_may
     predict = rule("bp", network).predict
     exact = torch.linalg.eigvalsh(exact_hessian(network, predict, x, label))
     for iterations in (1, 3, 6):
-        found = hessian(network, predict, x, label, generator(), **(CURVED | {"iterations": iterations}))
-        assert found["top"] <= exact[-1].item() + 1e-12
-        assert (exact - found["top"]).abs().min().item() <= found["top_error"] + 1e-12
+        measured = hessian(network, predict, x, label, generator(), **(CURVED | {"iterations": iterations}))
+        assert measured["top"] <= exact[-1].item() + 1e-12
+        assert (exact - measured["top"]).abs().min().item() <= measured["top_error"] + 1e-12
     loose = hessian(network, predict, x, label, generator(), **(CURVED | {"tolerance": 0.05}))
     assert 1e-9 * loose["top"] < loose["top_error"] <= 0.05 * exact.abs().max().item()
 
@@ -120,11 +120,11 @@ def test_few_iterations_give_a_lower_bound_and_say_how_far_off_an_eigenvalue_may
 def test_parameters_that_the_scores_ignore_are_flat():
     """Forward-forward predicts by goodness, which its read-out has no part in."""
     network, (x, label) = mlp(), batch(12)
-    found = hessian(network, rule("ff", network).predict, x, label, generator(), **CURVED)
+    measured = hessian(network, rule("ff", network).predict, x, label, generator(), **CURVED)
     with torch.no_grad():
         network[-1].weight.mul_(100)
-    assert hessian(network, rule("ff", network).predict, x, label, generator(), **CURVED) == found
-    assert found["top"] > 0
+    assert hessian(network, rule("ff", network).predict, x, label, generator(), **CURVED) == measured
+    assert measured["top"] > 0
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -134,11 +134,11 @@ def test_a_dead_network_has_no_curvature_below_its_readout(name):
         network[0].body[-1].weight.zero_()
         network[0].body[-1].bias.fill_(-1)
         network[1].body[-1].bias.fill_(-1)
-    found = hessian(network, rule(name, network).predict, x, label, generator(), **CURVED)
+    measured = hessian(network, rule(name, network).predict, x, label, generator(), **CURVED)
     p = network[-1].bias.detach().softmax(0)  # only the read-out's bias is seen
     expected = torch.linalg.eigvalsh(torch.diag(p) - p[:, None] * p)[-1].item() if name == "bp" else 0.0
-    assert found["top"] == pytest.approx(expected, abs=1e-12)
-    assert found["trace"] == pytest.approx((p * (1 - p)).sum().item() if name == "bp" else 0.0, abs=0.5)
+    assert measured["top"] == pytest.approx(expected, abs=1e-12)
+    assert measured["trace"] == pytest.approx((p * (1 - p)).sum().item() if name == "bp" else 0.0, abs=0.5)
 
 
 def test_plain_perturbation_of_softmax_regression_in_closed_form():
@@ -146,10 +146,10 @@ def test_plain_perturbation_of_softmax_regression_in_closed_form():
     network, (x, label) = linear(), batch(50, 5)
     variance, size = softmax_regression_diagonal(network, x)
     keys = FLAT | dict(perturbation="plain", sigma=1e-2, draws=2000)
-    found = flatness(network, forward, x, label, generator(), **keys)
+    measured = flatness(network, forward, x, label, generator(), **keys)
     expected = 0.5 * 1e-4 * (variance.sum(1) * (size + 1)).mean().item()
-    assert found["loss"] == pytest.approx(expected, abs=4 * found["loss_error"])
-    assert found["loss_error"] < 0.03 * expected
+    assert measured["loss"] == pytest.approx(expected, abs=4 * measured["loss_error"])
+    assert measured["loss_error"] < 0.03 * expected
 
 
 def test_filter_perturbation_of_softmax_regression_in_closed_form():
@@ -158,20 +158,20 @@ def test_filter_perturbation_of_softmax_regression_in_closed_form():
     """
     network, (x, label) = linear(), batch(50, 5)
     variance, size = softmax_regression_diagonal(network, x)
-    found = flatness(network, forward, x, label, generator(), **(FLAT | dict(sigma=1e-2, draws=2000)))
+    measured = flatness(network, forward, x, label, generator(), **(FLAT | dict(sigma=1e-2, draws=2000)))
     rows = network[0].weight.detach().square().sum(1)
     expected = 0.5 * 1e-4 * (variance * size[:, None]).mean(0).mul(rows).sum().item() / 5
-    assert found["loss"] == pytest.approx(expected, abs=4 * found["loss_error"])
-    assert found["loss_error"] < 0.03 * expected
+    assert measured["loss"] == pytest.approx(expected, abs=4 * measured["loss_error"])
+    assert measured["loss_error"] < 0.03 * expected
 
 
 def test_the_error_is_the_spread_of_the_mean():
     """Over many streams the mean scatters by what the errors say."""
     network, (x, label) = linear(), batch(50, 5)
-    found = [flatness(network, forward, x, label, generator(s), **(FLAT | dict(draws=8))) for s in range(200)]
+    measured = [flatness(network, forward, x, label, generator(s), **(FLAT | dict(draws=8))) for s in range(200)]
     for part in ("loss", "accuracy"):
-        spread = torch.tensor([f[part] for f in found]).std().item()
-        stated = torch.tensor([f[f"{part}_error"] for f in found]).square().mean().sqrt().item()
+        spread = torch.tensor([f[part] for f in measured]).std().item()
+        stated = torch.tensor([f[f"{part}_error"] for f in measured]).square().mean().sqrt().item()
         assert spread == pytest.approx(stated, rel=0.2)
 
 
@@ -185,8 +185,8 @@ def test_filter_perturbation_is_free_of_the_scale_of_relu_units_and_plain_is_not
             p.mul_(c)
         scaled[1].body[-1].weight.div_(c)
     assert torch.allclose(scaled(x), network(x), atol=1e-12)
-    found = flatness(scaled, forward, x, label, generator(), **FLAT)
-    assert found == pytest.approx(flatness(network, forward, x, label, generator(), **FLAT), rel=1e-6, abs=1e-12)
+    measured = flatness(scaled, forward, x, label, generator(), **FLAT)
+    assert measured == pytest.approx(flatness(network, forward, x, label, generator(), **FLAT), rel=1e-6, abs=1e-12)
     plain = FLAT | {"perturbation": "plain"}
     if abs(math.log(c)) > 0.1:
         before = flatness(network, forward, x, label, generator(), **plain)["loss"]
@@ -208,8 +208,8 @@ def test_filters_of_a_convolution_are_perturbed_by_their_own_length():
         return network(x)
 
     x = torch.randn(6, 2, 4, 4, generator=generator(), dtype=torch.float64)
-    found = flatness(network, predict, x, torch.arange(6) % 3, generator(), **FLAT)
-    assert math.isfinite(found["loss"])
+    measured = flatness(network, predict, x, torch.arange(6) % 3, generator(), **FLAT)
+    assert math.isfinite(measured["loss"])
     assert len(seen) == 2 * FLAT["draws"] + 1
     for plus, minus in zip(seen[1::2], seen[2::2], strict=True):
         for name, d in plus.items():
@@ -227,9 +227,9 @@ def test_one_stream_one_value_and_nothing_else_is_touched(name, metric):
     before = copy.deepcopy(network.state_dict())
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    found = metric(network, predict, x, label, generator(3), **keys)
-    assert metric(network, predict, x, label, generator(3), **keys) == found
-    assert metric(network, predict, x, label, generator(4), **keys) != found
+    measured = metric(network, predict, x, label, generator(3), **keys)
+    assert metric(network, predict, x, label, generator(3), **keys) == measured
+    assert metric(network, predict, x, label, generator(4), **keys) != measured
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[n], v) for n, v in network.state_dict().items())
     capped = metric(network, predict, x, label, generator(3), **(keys | {"samples": 9}))
@@ -251,9 +251,9 @@ def test_single_precision_is_enough():
     network, (x, label) = mlp(), batch(24)
     keys = CURVED | {"iterations": 60, "tolerance": 1e-4}
     exact = hessian(network, forward, x, label, generator(), **keys)
-    found = hessian(network.float(), forward, x.float(), label, generator(), **keys)
-    assert found["top"] == pytest.approx(exact["top"], rel=1e-4)
-    assert found["trace"] == pytest.approx(exact["trace"], rel=1e-4)
+    measured = hessian(network.float(), forward, x.float(), label, generator(), **keys)
+    assert measured["top"] == pytest.approx(exact["top"], rel=1e-4)
+    assert measured["trace"] == pytest.approx(exact["trace"], rel=1e-4)
 
 
 def test_forward_forward_is_read_by_its_goodness():

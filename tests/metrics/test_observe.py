@@ -39,10 +39,10 @@ def observation():
 
 
 def look(metrics, observation):
-    found = {}
+    measured = {}
     for name, (metric, keys) in metrics.items():
-        found |= evaluate(name, metric, keys, observation, lambda: torch.Generator().manual_seed(3))
-    return found
+        measured |= evaluate(name, metric, keys, observation, lambda: torch.Generator().manual_seed(3))
+    return measured
 
 
 def test_every_observable_is_there_in_the_shape_it_is_documented_with(observation):
@@ -112,8 +112,10 @@ def test_a_metric_is_told_by_its_parameters_where_it_applies(observation):
     def whole(network, predict, x):
         return predict(network, x).shape[1]
 
-    found = look({"size": (size, {"unit": 2.0}), "pair": (pair, {}), "f": (filters, {}), "w": (whole, {})}, observation)
-    assert found == {
+    measured = look(
+        {"size": (size, {"unit": 2.0}), "pair": (pair, {}), "f": (filters, {}), "w": (whole, {})}, observation
+    )
+    assert measured == {
         "weights/conv1/size": 54,
         "weights/fc1/size": 1080,
         "weights/readout/size": 40,

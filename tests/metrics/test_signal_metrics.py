@@ -19,11 +19,11 @@ def with_spectrum(values, rows, columns):
 
 @pytest.mark.parametrize("metric", [signals.gradient, signals.update])
 def test_ranks_of_a_known_spectrum(metric):
-    found = metric(with_spectrum([3.0, 1.0], 6, 9))
+    measured = metric(with_spectrum([3.0, 1.0], 6, 9))
     p = [0.75, 0.25]
-    assert found["effective_rank"] == pytest.approx(math.exp(-sum(q * math.log(q) for q in p)))
-    assert found["stable_rank"] == pytest.approx(10 / 9)
-    assert found["participation_ratio"] == pytest.approx(100 / 82)
+    assert measured["effective_rank"] == pytest.approx(math.exp(-sum(q * math.log(q) for q in p)))
+    assert measured["stable_rank"] == pytest.approx(10 / 9)
+    assert measured["participation_ratio"] == pytest.approx(100 / 82)
 
 
 def test_an_errors_rows_are_samples_or_positions():
@@ -56,8 +56,8 @@ def test_a_trajectory_on_a_line_in_a_plane_and_in_every_direction():
     line = torch.outer(torch.arange(1.0, 9), torch.randn(50, dtype=torch.float64))
     assert signals.trajectory(line, **KEYS)["effective_rank"] == pytest.approx(1)
     every = torch.eye(8, 50, dtype=torch.float64)
-    found = signals.trajectory(every, **KEYS)
-    assert found == pytest.approx({"effective_rank": 8, "participation_ratio": 8, "length": 8})
+    measured = signals.trajectory(every, **KEYS)
+    assert measured == pytest.approx({"effective_rank": 8, "participation_ratio": 8, "length": 8})
     assert signals.trajectory(every, **KEYS | {"centred": True})["effective_rank"] == pytest.approx(7)
     uneven = torch.diag(torch.tensor([1.0, 1.0, 100.0]))
     assert signals.trajectory(uneven, **KEYS)["effective_rank"] < 1.01

@@ -92,12 +92,12 @@ def test_the_null_of_weights_is_what_their_arrangement_is_held_to():
     assert np.std(at_random) < 0.1
     silent = matrix(0, 30, 40)
     silent[:, 20:] *= 1e-3  # inputs that nothing looks at
-    found = persistence(silent)
-    assert found["ratio"] > 1.15
-    assert found["ratio"] == pytest.approx(found["value"] / found["null"])
-    assert persistence(silent) == found
-    assert persistence(silent, seed=1)["null"] != found["null"]
-    assert persistence(silent, seed=1)["value"] == found["value"]
+    measured = persistence(silent)
+    assert measured["ratio"] > 1.15
+    assert measured["ratio"] == pytest.approx(measured["value"] / measured["null"])
+    assert persistence(silent) == measured
+    assert persistence(silent, seed=1)["null"] != measured["null"]
+    assert persistence(silent, seed=1)["value"] == measured["value"]
 
 
 # --- persistence of the correlation graph

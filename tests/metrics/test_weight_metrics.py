@@ -114,8 +114,8 @@ def clauset(eigenvalues):
 @pytest.mark.parametrize("weight", [matrix(0, 60, 90), matrix(1, 20, 300), torch.logspace(0, 2, 50).diag()])
 def test_tail_is_clausets_by_a_plain_loop(weight):
     s = spectral.singular_values(weight.double())
-    found = tail(s)
-    assert (found["distance"], found["exponent"]) == pytest.approx(clauset(s.numpy() ** 2), rel=1e-9)
+    measured = tail(s)
+    assert (measured["distance"], measured["exponent"]) == pytest.approx(clauset(s.numpy() ** 2), rel=1e-9)
 
 
 @pytest.mark.parametrize("exponent", [2.0, 3.5, 6.0])
@@ -192,12 +192,12 @@ def test_the_null_spread_is_that_of_random_directions(dimension):
 
 def test_pairs_of_living_and_dead_units():
     weight = torch.tensor([[1.0, 0], [0, 1], [1, 1], [-2, -2], [-1, 0]])
-    found = neuron_angle_pairs(weight, torch.tensor([False, False, True, True, True]))
+    measured = neuron_angle_pairs(weight, torch.tensor([False, False, True, True, True]))
     expected = {"alive_alive": 90, "alive_dead": (45 + 45 + 135 + 135 + 180 + 90) / 6}
     expected |= {"dead_dead": (180 + 135 + 45) / 3, "dead_share": 3 / 10}
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert measured == pytest.approx(expected, abs=1e-5)
     share = {"alive_alive": 1 / 10, "alive_dead": 6 / 10, "dead_dead": 3 / 10}
-    assert sum(share[kind] * found[kind] for kind in share) == pytest.approx(neuron_angle(weight))
+    assert sum(share[kind] * measured[kind] for kind in share) == pytest.approx(neuron_angle(weight))
     alive = neuron_angle_pairs(weight, torch.zeros(5, dtype=torch.bool))
     assert alive["alive_alive"] == pytest.approx(neuron_angle(weight))
     assert math.isnan(alive["dead_dead"])
@@ -208,11 +208,11 @@ def test_the_mean_angle_of_a_layer_of_dead_units_is_that_of_dead_pairs():
     """The first study's forward-forward: 248 of 256 units dead, so 93.8 % of the pairs are of two dead units."""
     dead = torch.arange(256) < 248
     weight = matrix(0, 256, 784) + 2 * dead[:, None]  # the dead ones share a direction
-    found = neuron_angle_pairs(weight, dead)
-    assert found["dead_share"] == pytest.approx(0.938, abs=5e-4)
-    assert found["alive_alive"] == pytest.approx(90, abs=1.5)
-    assert found["dead_dead"] == pytest.approx(math.degrees(math.acos(4 / 5)), abs=0.5)
-    assert neuron_angle(weight) == pytest.approx(found["dead_dead"], abs=4)
+    measured = neuron_angle_pairs(weight, dead)
+    assert measured["dead_share"] == pytest.approx(0.938, abs=5e-4)
+    assert measured["alive_alive"] == pytest.approx(90, abs=1.5)
+    assert measured["dead_dead"] == pytest.approx(math.degrees(math.acos(4 / 5)), abs=0.5)
+    assert neuron_angle(weight) == pytest.approx(measured["dead_dead"], abs=4)
 
 
 def test_filter_angle_is_of_spatial_slices():
@@ -378,14 +378,14 @@ def test_null_values_of_the_default_initialisation(out, rest, expected, by):
 
 def test_null_values_of_the_first_layer_over_seeds():
     """784 → 256: stable rank 105.0 ± 1.5 (standard deviation), angles of 90° ± 2.05°."""
-    found = []
+    measured = []
     for seed in range(20):
         with torch.device("meta"):
             network = nn.Sequential(nn.Linear(784, 256))
         weight = initialise(network, "default", seeding.generator(seed, "init"))[0].weight.detach()
         rank = stable_rank(spectral.singular_values(weight))
-        found.append((rank, neuron_angle(weight), neuron_angle_spread(weight)))
-    ranks, angles, spreads = np.array(found).T
+        measured.append((rank, neuron_angle(weight), neuron_angle_spread(weight)))
+    ranks, angles, spreads = np.array(measured).T
     assert ranks.mean() == pytest.approx(105.0, abs=3 * 1.5 / math.sqrt(20))
     assert ranks.std(ddof=1) == pytest.approx(1.5, rel=0.4)
     assert angles == pytest.approx(90, abs=0.1)

@@ -174,7 +174,7 @@ def test_a_groups_own_settings_win():
 
 def test_a_map_with_nothing_to_map_is_refused():
     readout_only = nn.Sequential(nn.Linear(4, 2))
-    with pytest.raises(ValueError, match=r"first=True, last=False.*Sign's map.*Set first or last to true"):
+    with pytest.raises(ValueError, match=r"first=True, last=False.*Sign maps no weight.*Set first or last to true"):
         Sign(parameter_groups(readout_only), **KEYS)
 
 

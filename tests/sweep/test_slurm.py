@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from creditlab import records
-from creditlab.config import ConfigError, check_plugin
+from creditlab.config import ConfigError, checked_plugin
 from creditlab.sweep import queue, snapshot
 from creditlab.sweep.expect import Expectation
 from creditlab.sweep.launcher import Survey
@@ -59,9 +59,9 @@ def test_keys_that_cannot_work_together_are_refused(keys, message):
 )
 def test_keys_are_checked_as_those_of_a_run_are(keys, message):
     node = {"_target_": "hydra_plugins.creditlab_plugins.SlurmLauncher", **KEYS}
-    assert check_plugin("hydra.launcher", node, "hydra/launcher=slurm") == node
+    assert checked_plugin("hydra.launcher", node, "hydra/launcher=slurm") == node
     with pytest.raises(ConfigError, match=message):
-        check_plugin("hydra.launcher", node | keys, "hydra/launcher=slurm")
+        checked_plugin("hydra.launcher", node | keys, "hydra/launcher=slurm")
 
 
 def test_no_slurm_on_this_machine(creditlab, monkeypatch, tmp_path):

@@ -1,1 +1,1 @@
-"""Networks: each an `nn.Sequential` of named blocks, the last one the linear read-out (see `block`)."""
+"""Networks. Each is an `nn.Sequential` of named blocks, the last of which is the linear output layer (see `block`)."""

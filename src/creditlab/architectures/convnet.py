@@ -1,9 +1,9 @@
 """Plain convolutional network of depth 1 to 8: conv1, conv2, …, readout.
 
-    h_l = pool(φ(norm(W_l ∗ h_{l−1} + b_l))),  stride 1, the size kept by the convolution
+    h_l = pool(φ(norm(W_l ∗ h_{l−1} + b_l))),  stride 1; the convolution keeps the size
 
-Made for the study of depth in Boeshertz, Pascanu, Clopath, arXiv 2606.11123, whose channels, kernel, pooling, head and
-activation are not known: every one of them is a key, and its default is ours.
+It is made for the study of depth in Boeshertz, Pascanu, Clopath, arXiv 2606.11123. The study does not give channels,
+kernel, pooling, head and activation. Each of them is a key here, and its default is ours.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def convnet(
     bias: bool,
     init: Initialisation,
 ) -> nn.Sequential:
-    """`depth` convolutions with `channels` each, the last number repeated; 2 × 2 pooling after every `pool_every`-th;
-    the read-out sees all positions (`flatten`) or their mean (`average`).
+    """`depth` convolutions with the numbers of `channels`, of which the last is repeated. 2 × 2 pooling follows every
+    `pool_every`-th convolution. The output layer sees all positions (`flatten`) or their mean (`average`).
     """
     if not channels:
-        raise ValueError("channels=[]: needs at least one number. Give a list such as [32, 64]")
+        raise ValueError("channels=[]: at least one number is needed. Give a list such as [32, 64]")
     if kernel % 2 == 0:
         raise ValueError(f"kernel={kernel}: must be odd, so that a convolution keeps the size. Give 3 or 5")
     layers = [

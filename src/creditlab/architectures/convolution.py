@@ -1,6 +1,6 @@
-"""What plain convolutional networks are made of: blocks  pool(φ(norm(W ∗ x + b))),  then fully connected ones.
+"""The parts of plain convolutional networks: blocks  pool(φ(norm(W ∗ x + b))),  then fully connected layers.
 
-Shapes are followed in arithmetic, not by a forward pass on torch's meta device, whose first use takes a second.
+Shapes are computed by arithmetic. A forward pass on torch's meta device would cost a second at its first use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Head = Literal["flatten", "average"]
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolutional layer, of stride 1, with `pool`ing over 2 × 2 after its activation."""
+    """One convolutional layer of stride 1. `pool` is the kind of 2 × 2 pooling after its activation."""
 
     channels: int
     kernel: int
@@ -38,36 +38,38 @@ class Convolution:
 
 
 class Conv2d(nn.Conv2d):
-    """torch's, on images laid out channels last, in which CPUs convolve and pool up to twice as fast."""
+    """torch's, with images in the layout channels last, in which CPUs convolve and pool up to twice as fast."""
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.contiguous(memory_format=torch.channels_last))
 
 
 def numbers(task: Task) -> None:
-    """Raises ValueError where the entries of an input cannot be multiplied by weights."""
+    """Raise ValueError if the entries of an input cannot be multiplied by weights."""
     if task.tokens is not None:
         raise ValueError(
-            f"inputs are tokens of {task.tokens} kinds, not numbers: take architecture=transformer, or images"
+            f"inputs are tokens of {task.tokens} kinds, not numbers: use architecture=transformer, or images"
         )
 
 
 def image_shape(task: Task) -> tuple[int, int, int]:
-    """(channels, height, width) of the input. Raises ValueError where inputs are not images."""
+    """(channels, height, width) of the input. Raises ValueError if inputs are not images."""
     numbers(task)
     if len(task.input_shape) != 3:
         raise ValueError(
             f"inputs of shape {task.input_shape} are not images (channels, height, width): "
-            "take architecture=mlp or a data set of images"
+            "use architecture=mlp or a data set of images"
         )
     channels, height, width = task.input_shape
     return channels, height, width
 
 
 def feature_norm(norm: Norm, channels: int, groups: int) -> nn.Module:
-    """Normalisation of feature maps: over the batch, over all channels, or over each of `groups` of them."""
+    """Normalisation of feature maps over the batch, over all channels, or over each of `groups` groups of channels."""
     if norm == "group" and channels % groups:
-        raise ValueError(f"groups={groups} does not divide {channels} channels: give a divisor of every layer's")
+        raise ValueError(
+            f"groups={groups} does not divide {channels} channels: give a divisor of the channels of every layer"
+        )
     match norm:
         case "none":
             return nn.Identity()
@@ -88,11 +90,11 @@ def assemble(
     activation: Activation,
     cure: str,
 ) -> nn.Sequential:
-    """conv1, …, fc1, …, readout: `layers`, then all positions (`flatten`) or their mean (`average`), then a fully
-    connected layer for each of `widths`. To be called with torch's device set to meta.
+    """conv1, …, fc1, …, readout: first `layers`, then all positions (`flatten`) or their mean (`average`), then one
+    fully connected layer for each of `widths`. Call it with torch's device set to meta.
 
-    Raises ValueError where the input is too small for a layer; `cure` ends its message and may speak of {depth}, the
-    number of convolutions that the input is large enough for.
+    Raises ValueError if the input is too small for a layer. `cure` is the end of its message and may contain {depth},
+    the number of convolutions that the input is large enough for.
     """
     network = nn.Sequential()
     channels, *sides = image_shape(task)

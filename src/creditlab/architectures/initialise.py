@@ -1,19 +1,19 @@
-"""Initial weights: every parameter drawn from one generator, in the order of definition.
+"""Initial weights. Every parameter is drawn from one generator, in the order of definition.
 
-    default           U(±1/√fan_in), biases too: PyTorch's own
+    default           U(±1/√fan_in), also for biases: the default of PyTorch
     kaiming_normal    N(0, 2/fan_in)                 kaiming_uniform   U with that variance
     xavier_normal     N(0, 2/(fan_in + fan_out))     xavier_uniform    U with that variance
     lecun_normal      N(0, 1/fan_in)
-    orthogonal        orthonormal rows, or columns where they are fewer, of the weight as (out, rest)
+    orthogonal        orthonormal rows of the weight as (out, rest), or columns if there are fewer columns
     normal_fan_out    N(0, 1/fan_out)
     gpt2              N(0, 0.02²)
 
-Embeddings are N(0, 0.02²) with `gpt2`, else N(0, 1), which is PyTorch's own. Biases are zero but for `default`;
-normalisation starts as the identity. fan_in and fan_out count the entries of a
-weight (out, in, height, width) by output and by input channel.
+Embeddings are N(0, 0.02²) with `gpt2`, else N(0, 1), the default of PyTorch. Biases are zero except with `default`.
+Normalisation starts as the identity. fan_in is the number of entries of a weight (out, in, height, width) per output
+channel, fan_out that per input channel.
 
 Sources: He et al. 2015 (kaiming), Glorot and Bengio 2010 (xavier), LeCun et al. 1998, Saxe et al. 2014 (orthogonal);
-`normal_fan_out` is the usual start of forward-forward (Löwe's implementation); Radford et al. 2019 and its code (gpt2).
+`normal_fan_out` is usual for forward-forward (Löwe's implementation); Radford et al. 2019 and its code (gpt2).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _uniform(variance: float) -> Callable[[Tensor, Generator], object]:
 
 
 def _filler(init: Initialisation, fan_in: int, fan_out: int) -> Callable[[Tensor, Generator], object]:
-    """What fills a weight in place."""
+    """The function that fills a weight in place."""
     match init:
         case "default":
             return _uniform(1 / (3 * fan_in))
@@ -63,7 +63,7 @@ def _filler(init: Initialisation, fan_in: int, fan_out: int) -> Callable[[Tensor
 
 @torch.no_grad()
 def initialise(network: nn.Sequential, init: Initialisation, generator: Generator) -> nn.Sequential:
-    """`network`, built on the meta device, in the memory of the CPU and filled from `generator` (on the CPU)."""
+    """Move `network` from the meta device to the memory of the CPU and fill it from `generator` (on the CPU)."""
     for name, module in network.named_modules():
         _materialise(module)
         if isinstance(module, nn.Linear | nn.Conv2d):
@@ -80,12 +80,12 @@ def initialise(network: nn.Sequential, init: Initialisation, generator: Generato
         elif isinstance(module, _NORMS):
             module.reset_parameters()
         elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-            raise ValueError(f"{name} is a {type(module).__name__}, which initialise does not know how to fill")
+            raise ValueError(f"{name} is a {type(module).__name__}, which initialise cannot fill")
     return network
 
 
 def _materialise(module: nn.Module) -> None:
-    """What `to_empty` does, without the half second of imports that its first use takes."""
+    """Do what `to_empty` does, without the half second of imports at its first use."""
     for name, p in list(module.named_parameters(recurse=False)):
         setattr(module, name, nn.Parameter(torch.empty(p.shape, dtype=p.dtype)))
     for name, b in list(module.named_buffers(recurse=False)):

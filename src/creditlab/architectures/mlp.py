@@ -30,12 +30,12 @@ def mlp(
     bias: bool,
     init: Initialisation,
 ) -> nn.Sequential:
-    """A network with one hidden layer for each of `widths`; `norm` comes before the activation; `bias` is that of the
-    hidden layers (the read-out always has one).
+    """A network with one hidden layer for each of `widths`. `norm` comes before the activation. `bias` is for the
+    hidden layers; the output layer always has one.
     """
     numbers(task)
     if not widths:
-        raise ValueError("widths=[]: needs at least one hidden layer. Give a list such as [256, 128]")
+        raise ValueError("widths=[]: at least one hidden layer is needed. Give a list such as [256, 128]")
     with torch.device("meta"):
         network = nn.Sequential()
         features = math.prod(task.input_shape)

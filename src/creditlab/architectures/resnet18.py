@@ -1,12 +1,12 @@
 """ResNet-18 for small images: a 3 × 3 stem without pooling and eight residual blocks.
 
-    h = relu(norm(W₂ ∗ relu(norm(W₁ ∗ x))) + shortcut(x)),  the shortcut a 1 × 1 convolution where the size changes
+    h = relu(norm(W₂ ∗ relu(norm(W₁ ∗ x))) + shortcut(x)),  shortcut a 1 × 1 convolution if the size changes
 
 conv1, stage1_0, stage1_1, …, stage4_1, readout; widths 64, 128, 256, 512; 11,173,962 parameters for ten classes. A
 residual block is one `Block`: its pre-activation is the sum.
 
-Source: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016; the stem is the
-one that is usual on CIFAR.
+Source: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016; the stem is
+the usual one for CIFAR.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from creditlab.task import Task
 
 
 class Residual(nn.Module):
-    """The body of a residual block, from `inputs` channels to `width`; with biases where no norm follows."""
+    """The body of a residual block, from `inputs` channels to `width`; with biases only if no norm follows."""
 
     def __init__(self, inputs: int, width: int, stride: int, norm: Norm, groups: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def resnet18(
     groups: PositiveInt,
     init: Initialisation,
 ) -> nn.Sequential:
-    """`width` channels in the stem and the first stage, twice as many in each that follows."""
+    """`width` channels in the stem and the first stage, twice as many in each further stage."""
     inputs, *_ = image_shape(task)
     with torch.device("meta"):
         network = nn.Sequential()

@@ -1,18 +1,18 @@
 """GPT-2's network for the next token: embedding, attention1, mlp1, attention2, mlp2, …, readout.
 
     h_0 = E[token] + P[position]
-    h ← h + W_out A V,   A = softmax(Q Kᵀ/√d) over the tokens up to here, in each head,   Q, K, V = W_qkv norm(h)
+    h ← h + W_out A V,   A = softmax(Q Kᵀ/√d) over the tokens up to this one, in each head,   Q, K, V = W_qkv norm(h)
     h ← h + W_down gelu(W_up norm(h))
     scores = W norm(h at the last position)                                                          (W = E with `tie`)
 
-Every residual unit is one `Block`; its pre-activation is the sum, (batch, width, positions): units before space, as in
-a convolution. The last norm belongs to the last unit. Unlike GPT-2 it has no dropout. With `tie: true`, as in GPT-2, W
-is E: one parameter with the name, role and initial values of E, whose gradient is the sum of both uses.
+Every residual unit is one `Block`. Its pre-activation is the sum, (batch, width, positions): units before space, as in
+a convolution. The last norm belongs to the last unit. Unlike GPT-2, the network has no dropout. With `tie: true`, as in
+GPT-2, W is E: one parameter with the name, role and initial values of E. Its gradient is the sum over both uses.
 
-In training with `dataset.targets: all` every position is scored, not the last alone (see `Task`).
+In training with `dataset.targets: all` every position is scored, not only the last one (see `Task`).
 
-Attention is written out, for instruments and rules ask for derivatives (second, and forward) that PyTorch's fused one
-does not have (`benchmarks/attention.py` says what that costs).
+Attention is written out, because metrics and rules need derivatives (second, and forward) that PyTorch's fused version
+does not have. `benchmarks/attention.py` measures what that costs.
 
 Source: Radford et al., "Language models are unsupervised multitask learners", 2019, and its code.
 """
@@ -37,7 +37,7 @@ class Embedding(nn.Module):
 
     def __init__(self, tokens: int, context: int, width: int) -> None:
         super().__init__()
-        # Given empty tables it does not draw them, which on the meta device takes a second of imports.
+        # Empty tables are passed, because drawing them on the meta device takes a second of imports.
         self.token = nn.Embedding(tokens, width, _weight=torch.empty(tokens, width))
         self.position = nn.Embedding(context, width, _weight=torch.empty(context, width))
 
@@ -55,7 +55,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:  # (n, width, positions), and so the result
+    def forward(self, x: Tensor) -> Tensor:  # (n, width, positions), like the result
         h = x.mT
         n, positions, width = h.shape
         heads = self.qkv(self.norm(h)).view(n, positions, 3, self.heads, width // self.heads)
@@ -67,7 +67,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """The residual unit of four times the width, at each position by itself; `last` has the network's last norm."""
+    """The residual unit of four times the width, applied to each position. With `last` it includes the last norm."""
 
     def __init__(self, width: int, last: bool) -> None:
         super().__init__()
@@ -76,13 +76,13 @@ class Mlp(nn.Module):
         self.down = nn.Linear(4 * width, width)
         self.last_norm = nn.LayerNorm(width) if last else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:  # (n, width, positions), and so the result
+    def forward(self, x: Tensor) -> Tensor:  # (n, width, positions), like the result
         h = x.mT
         return self.last_norm(h + self.down(gelu(self.up(self.norm(h)), approximate="tanh"))).mT
 
 
 class Scored(nn.Module):
-    """The positions that the read-out scores: the last one, or in training all, one sample's after the other's."""
+    """The positions that the output layer scores: the last one, or in training all of them, sample by sample."""
 
     def __init__(self, all_in_training: bool) -> None:
         super().__init__()
@@ -104,16 +104,18 @@ def transformer(
     checkpoint: str | None,
 ) -> nn.Sequential:
     """`layers` pairs of attention and MLP, for inputs of tokens. With `init: gpt2` the weights that write to the
-    residual stream are divided by √(2 layers). `checkpoint`: see `gpt2`.
+    residual stream are divided by √(2 layers). For `checkpoint` see `gpt2`.
     """
     if task.tokens is None:
         raise ValueError(
-            f"inputs of shape {task.input_shape} are not tokens: take dataset=text, or another architecture"
+            f"inputs of shape {task.input_shape} are not tokens: use dataset=text, or another architecture"
         )
     if width % heads:
         raise ValueError(f"heads={heads} does not divide width={width}: give a divisor")
     if tie and task.classes != task.tokens:
-        raise ValueError(f"tie=true, and {task.classes} classes are not {task.tokens} tokens: give tie=false")
+        raise ValueError(
+            f"tie=true needs as many classes as tokens, not {task.classes} and {task.tokens}: give tie=false"
+        )
     with torch.device("meta"):
         network = nn.Sequential()
         network.add_module("embedding", Block(Embedding(task.tokens, task.input_shape[0], width), nn.Identity()))

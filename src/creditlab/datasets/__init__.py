@@ -1,1 +1,1 @@
-"""Data, whole in memory as integers (see `base`)."""
+"""Data sets. Each lies in memory as a whole, as integers (see `base`)."""

@@ -1,10 +1,12 @@
-"""The contract of data sets: whole in memory as integers; a batch is indexed, augmented and normalised as tensors.
+"""The contract of data sets. A data set lies in memory as a whole, as integers. Batches are made by tensor operations:
+indexing, augmentation, normalisation.
 
     x = (raw − offset) / spread
 
-`normalise: standard` takes offset and spread from the training images (mean and standard deviation of each channel,
-exact: from the histogram of the integers); `unit` maps the range of the raw values to [0, 1]. There is no per-sample
-Python and no worker process. Which samples `limit` keeps and which are test samples is the same for every seed.
+With `normalise: standard`, offset and spread are the mean and standard deviation of each channel of the training
+images. They are exact, because they come from the histogram of the integers. `unit` maps the range of the raw values to
+[0, 1]. No Python code runs per sample and there is no worker process. The test samples, and the samples that `limit`
+keeps, are the same for every seed.
 """
 
 from __future__ import annotations
@@ -24,14 +26,14 @@ from creditlab.task import Task
 
 @dataclass(frozen=True)
 class Arrays:
-    """A data set as it was read. Data sets of one process share it, so its tensors are never written to."""
+    """A data set as it was read. All data sets of a process share it, so nothing may write to its tensors."""
 
     train_x: Tensor  # (samples, *input_shape), raw
     train_y: Tensor  # (samples,) integers
     test_x: Tensor
     test_y: Tensor  # (samples,) int64
     classes: int
-    low: float  # least and greatest value of a raw entry
+    low: float  # the smallest value of a raw entry; `high` is the largest
     high: float
     mean: Tensor  # float64, broadcasts over input_shape: (channels, 1, 1) for images
     std: Tensor
@@ -41,9 +43,8 @@ class Arrays:
 def image_arrays(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: int, high: int, pad: int
 ) -> Arrays:
-    """Images (samples, channels, height, width) of uint8 in [0, high] and their labels, with a border of `pad` zeros.
-
-    Mean and standard deviation are those of the training images without the border.
+    """Arrays of images (samples, channels, height, width), uint8 in [0, high], and of their labels. Each image gets a
+    border of `pad` zeros. Mean and standard deviation are those of the training images without the border.
     """
     (train_x, train_y), (test_x, test_y) = train, test
     mean, std = moments(train_x)
@@ -65,11 +66,13 @@ def moments(images: Tensor) -> tuple[Tensor, Tensor]:
 class Dataset:
     """Training, validation and test samples of a classification task.
 
-    `train_x`, `validation_x`, `test_x` are raw (what `normalise` takes), with their labels in `train_y` and so on; the
-    validation set is empty until `split`. `low`, `high`: least and greatest value of a raw entry.
+    `train_x`, `validation_x` and `test_x` are raw inputs, as `normalise` takes them. Their labels are `train_y` and so
+    on. The validation set is empty until `split` is called. `low` and `high` are the smallest and the largest value of
+    a raw entry.
 
-    `limit` and `test_limit` keep that many samples, drawn once and for all (a smaller set lies in a larger one);
-    `validation` is the share of the training samples that `split` holds out; `crop` and `flip` augment images.
+    `limit` and `test_limit` keep that many samples. The choice is the same for every seed, and a smaller set is part of
+    a larger one. `validation` is the share of the training samples that `split` holds out. `crop` and `flip` augment
+    images.
     """
 
     def __init__(
@@ -89,11 +92,11 @@ class Dataset:
         self._held_out = round(validation * len(self.train_y))
         if self._held_out == len(self.train_y):
             raise ValueError(
-                f"validation={validation} leaves none of {len(self.train_y)} samples to train on: lower it"
+                f"validation={validation} leaves none of the {len(self.train_y)} samples to train on: lower it"
             )
         if validation and not self._held_out:
             raise ValueError(
-                f"validation={validation} holds out none of {len(self.train_y)} samples: raise it, or give 0 for none"
+                f"validation={validation} holds out none of {len(self.train_y)} samples: raise it, or give 0"
             )
         self.crop, self.flip = crop, flip
         self.low, self.high = arrays.low, arrays.high
@@ -112,8 +115,8 @@ class Dataset:
 
     @classmethod
     def require(cls, **keys: Any) -> None:
-        """See that the data are on this machine, reading none: the ValueError that the constructor would raise for the
-        lack of them. Takes the keys of the constructor.
+        """Check that the data are on this machine, without reading them. Takes the keys of the constructor. Raises the
+        ValueError that the constructor would raise if they are missing.
         """
 
     @property
@@ -122,26 +125,26 @@ class Dataset:
         return bool(self.crop or self.flip)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move everything to `device`; inputs are given out in `dtype`."""
+        """Move everything to `device`. From now on inputs are returned in `dtype`."""
         for name in ("train", "validation", "test"):
             for part in (f"{name}_x", f"{name}_y"):
                 setattr(self, part, getattr(self, part).to(device))
         self._dtype = dtype
-        self._gain_there, self._bias_there = (t.to(dtype).to(device) for t in (self._gain, self._bias))
+        self._gain_on_device, self._bias_on_device = (t.to(dtype).to(device) for t in (self._gain, self._bias))
 
     def split(self, seed: int) -> None:
-        """Move the share `validation` of the training samples to the validation set, chosen by `seed`. Once only."""
+        """Move the share `validation` of the training samples, chosen by `seed`, to the validation set. Call once."""
         assert not len(self.validation_y), "already split"
         if not self._held_out:
             return
         order = torch.randperm(len(self.train_y), generator=seeding.generator(seed, "validation"))
-        out, kept = order[: self._held_out], order[self._held_out :]
+        held_out, kept = order[: self._held_out], order[self._held_out :]
         x, y = self.train_x, self.train_y
-        self.validation_x, self.validation_y, self.train_x, self.train_y = x[out], y[out], x[kept], y[kept]
+        self.validation_x, self.validation_y, self.train_x, self.train_y = x[held_out], y[held_out], x[kept], y[kept]
 
     def batch(self, indices: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Training samples `indices` (batch,), on the device of the data: inputs (batch, *input_shape), normalised, and
-        labels (batch,), int64. Augmented only where a generator (on the CPU) is given.
+        """The training samples at `indices` (batch,), which lie on the device of the data: normalised inputs
+        (batch, *input_shape) and int64 labels (batch,). They are augmented only if a generator (on the CPU) is given.
         """
         x = self.train_x.index_select(0, indices)
         if generator is not None:
@@ -152,8 +155,8 @@ class Dataset:
         return self.normalise(x), self.train_y.index_select(0, indices).long()
 
     def normalise(self, raw: Tensor) -> Tensor:
-        """Raw inputs (any, *input_shape) as the network takes them, in the dtype given to `to`."""
-        return torch.addcmul(self._bias_there, raw.to(self._dtype), self._gain_there)
+        """Raw inputs (any, *input_shape) in the form that the network takes, in the dtype given to `to`."""
+        return torch.addcmul(self._bias_on_device, raw.to(self._dtype), self._gain_on_device)
 
 
 def _subset(x: Tensor, y: Tensor, limit: int | None, key: str) -> tuple[Tensor, Tensor]:

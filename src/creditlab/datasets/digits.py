@@ -1,7 +1,7 @@
-"""Digits: 1,797 handwritten digits, 8 × 8 pixels with values 0 to 16, that ship with scikit-learn: nothing to download.
+"""Digits: 1,797 handwritten digits of 8 × 8 pixels with values 0 to 16. They come with scikit-learn: no download.
 
-The file is read where scikit-learn keeps it, without importing that package (which takes a second and brings pandas).
-The test samples are the same for every seed, drawn by class.
+The file is read from the folder of scikit-learn. That package is not imported, because its import takes a second and
+imports pandas. The test samples are drawn by class and are the same for every seed.
 
 Source: Alpaydin, Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository, 1998: the test
 part.
@@ -24,8 +24,8 @@ from creditlab.keys import Count, PositiveInt, Range
 
 
 class Digits(Dataset):
-    """`test_fraction` of each class is the test set; `pad` adds a border of that many zeros. For the other keys see
-    `base.Dataset`.
+    """The test set is the share `test_fraction` of each class. `pad` adds a border of that many zeros. For the other
+    keys see `base.Dataset`.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ def _load(test_fraction: float, pad: int) -> Arrays:
     x, y = table[:, :64].reshape(-1, 1, 8, 8).contiguous(), table[:, 64].long()
     test = stratified(y, test_fraction)
     if test.all() or not test.any():
-        raise ValueError(f"test_fraction={test_fraction} leaves no sample to train or to test on: try 0.2")
+        raise ValueError(f"test_fraction={test_fraction} leaves no training samples or no test samples: try 0.2")
     return image_arrays((x[~test], y[~test]), (x[test], y[test]), classes=10, high=16, pad=pad)
 
 
 def stratified(labels: Tensor, fraction: float) -> Tensor:
-    """A mask (samples,) of `fraction` of each class of `labels`, the same at every call."""
+    """A mask (samples,) that chooses the share `fraction` of each class of `labels`. It is the same at every call."""
     order = torch.randperm(len(labels), generator=seeding.generator(0, "data"))
-    order = order[labels[order].argsort(stable=True)]  # by class, at random within
+    order = order[labels[order].argsort(stable=True)]  # by class, in random order within a class
     sizes = labels.bincount()
     starts = sizes.cumsum(0) - sizes
     rank = torch.arange(len(labels)) - starts[labels[order]]

@@ -1,9 +1,10 @@
-"""Image sets of the literature, through torchvision's classes and in torchvision's layout on disk.
+"""Image data sets of the literature, read by torchvision's classes from torchvision's layout on disk.
 
     <root>/MNIST/raw/train-images-idx3-ubyte …        (MNIST, FashionMNIST, KMNIST)
     <root>/cifar-10-batches-py/data_batch_1 …         (CIFAR10; CIFAR100 in cifar-100-python)
 
-torchvision is imported only to read or to fetch: it takes a second. A set is read once a process.
+torchvision is imported only for reading or downloading, because its import takes a second. A process reads each data
+set once.
 
 Sources: LeCun, Bottou, Bengio, Haffner 1998 (MNIST); Xiao, Rasul, Vollgraf 2017 (Fashion-MNIST); Clanuwat et al. 2018
 (Kuzushiji-MNIST); Krizhevsky 2009 (CIFAR).
@@ -29,10 +30,10 @@ _IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-
 
 
 class Images(Dataset):
-    """A set named `name` in torchvision. `root` is the folder that holds it; `download` fetches it if it is not there;
-    `pad` adds a border of that many zeros. For the other keys see `base.Dataset`.
+    """The data set that torchvision calls `name`. `root` is the folder that contains it. `download` fetches it if it is
+    missing. `pad` adds a border of that many zeros. For the other keys see `base.Dataset`.
 
-    Raises ValueError if the data are not there, cannot be fetched, or are damaged.
+    Raises ValueError if the data are missing, cannot be downloaded, or are damaged.
     """
 
     name: ClassVar[str]
@@ -65,7 +66,7 @@ class Images(Dataset):
 
     @classmethod
     def require(cls, **keys: Any) -> None:
-        """See that the set is in `root`; where it is not, fetch it if `download`. Raises ValueError otherwise."""
+        """Check that the data are in `root`. If not, download them if `download` is set, else raise ValueError."""
         folder = _folder(keys["root"])
         missing = [file for file in cls.files if not (folder / file).is_file()]
         if missing and keys["download"]:
@@ -73,7 +74,7 @@ class Images(Dataset):
         elif missing:
             raise ValueError(
                 f"{cls.name} is not on this machine: there is no {folder / missing[0]}. "
-                f"Give dataset.download=true to fetch it, or dataset.root=FOLDER if it is elsewhere"
+                f"Give dataset.download=true to download it, or dataset.root=FOLDER if it is in another folder"
             )
 
 
@@ -115,10 +116,10 @@ def _load(cls: type[Images], folder: Path, pad: int) -> Arrays:
     try:
         train, test = (_read(_torchvision(cls)(folder, train=part)) for part in (True, False))
     except (OSError, RuntimeError, ValueError, TypeError, AssertionError, EOFError, pickle.UnpicklingError) as error:
-        place = folder / Path(cls.files[0]).parent
+        data_folder = folder / Path(cls.files[0]).parent
         cause = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"{cls.name} in {place} cannot be read ({cause}). If it is damaged, delete that folder and give "
+            f"{cls.name} in {data_folder} cannot be read ({cause}). If it is damaged, delete that folder and give "
             f"dataset.download=true"
         ) from error
     return image_arrays(train, test, cls.classes, high=255, pad=pad)
@@ -133,17 +134,17 @@ def _read(source: Any) -> tuple[Tensor, Tensor]:
 
 
 def _fetch(cls: type[Images], folder: Path) -> None:
-    """Download aside, then move file by file into place: what is in place is whole."""
+    """Download to a temporary folder, then move file by file, so that no incomplete file is ever in place."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as aside:
-            _torchvision(cls)(aside, download=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
+            _torchvision(cls)(temporary, download=True)
             for file in cls.files:
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(Path(aside, file), folder / file)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:  # whichever torchvision meets without a network
+                os.replace(Path(temporary, file), folder / file)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:  # what torchvision may raise without a network
         cause = " ".join(str(error).split())
         raise ValueError(
             f"{cls.name} could not be downloaded to {folder} ({cause}). Go online, or copy {cls.files[0]} and the "
-            f"other files of torchvision's layout there, or give dataset.root=FOLDER if they are elsewhere"
+            f"other files of torchvision's layout there, or give dataset.root=FOLDER if they are in another folder"
         ) from error

@@ -1,16 +1,19 @@
-"""Text: predict the token that follows `context` others, from any local file, by characters, bytes or GPT-2's tokens.
+"""Text: predict the token that follows `context` others. The text is any local file. Tokens are characters, bytes or
+GPT-2's tokens.
 
     x = t_i … t_{i+context−1},   y = t_{i+context},   for every i          (`targets: all`: y = t_{i+1} … t_{i+context})
 
-The file lies in memory once, as the smallest integers that hold its tokens; windows are strided views of it, so a batch
-of them is one indexing operation. Parts are told apart by what is to be predicted and lie one after the other:
-training, validation, test. A window at the start of a part looks back into the one before; no target is in two.
+The file lies in memory once, as the smallest integers that can represent its tokens. Windows are strided views of it,
+so a batch of windows is one indexing operation. The parts follow one another: training, validation, test. A window
+belongs to the part that its target lies in, so no target is in two parts. The first windows of a part start in the part
+before it.
 
-With `targets: last` a training window has one target, with `all` one at every position, as GPTs are trained: the loss
-is the mean over all of them, those with a short past among them. A window is tested by what follows it, whatever the
-targets: so a test sample has one label and one difficulty, all with the same past, and the two are comparable.
+With `targets: last` a training window has one target. With `all` it has one at every position, as in the training of
+GPTs; the loss is the mean over all of them, including those with a short past. A test window has one target, the token
+that follows it, for both settings. So every test sample has one label, one difficulty and a past of the same length,
+and the two settings are comparable.
 
-Tiny Shakespeare (Karpathy 2015) is 1,115,394 characters of 65 kinds.
+Tiny Shakespeare (Karpathy 2015) has 1,115,394 characters of 65 kinds.
 """
 
 from __future__ import annotations
@@ -34,10 +37,11 @@ SOURCE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinysh
 
 
 class Text(Dataset):
-    """`path` is the file, relative to `root` or absolute. `level: character` takes the characters of the training part
-    as the vocabulary, `byte` all 256 bytes, `gpt2` the byte pairs of the folder `vocabulary`. The last `test_fraction`
-    of the windows is the test part. `limit` keeps the first windows of the training part, of whose end the share
-    `validation` is held out; `test_limit` keeps as many windows, evenly spaced, of validation and test.
+    """`path` is the file, relative to `root` or absolute. The vocabulary depends on `level`: for `character` it is the
+    characters of the training part, for `byte` all 256 bytes, for `gpt2` the byte pairs in the folder `vocabulary`.
+    The test part is the last share `test_fraction` of the windows. `limit` keeps the first windows of the training
+    part; the last share `validation` of these is held out. `test_limit` keeps that many windows, evenly spaced, of the
+    validation part and of the test part.
     """
 
     def __init__(
@@ -58,9 +62,11 @@ class Text(Dataset):
         self._tokens, kinds, train = _load(_file(root, path), level, vocabulary, context, test_fraction)
         self._context, self._targets = context, targets
         windows = len(self._tokens) - context
-        for key, asked, there in (("limit", limit, train), ("test_limit", test_limit, windows - train)):
-            if asked is not None and asked > there:
-                raise ValueError(f"{key}={asked}: there are {there} samples. Give at most that many, or null for all")
+        for key, wanted, available in (("limit", limit, train), ("test_limit", test_limit, windows - train)):
+            if wanted is not None and wanted > available:
+                raise ValueError(
+                    f"{key}={wanted}: there are {available} samples. Give at most that many, or null for all"
+                )
         self._test_limit = test_limit
         self._parts = {"train": range(limit or train), "validation": range(0), "test": range(train, windows)}
         zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
@@ -77,25 +83,25 @@ class Text(Dataset):
 
     @classmethod
     def require(cls, **keys: Any) -> None:
-        """See that the file is there, and the vocabulary. Raises ValueError otherwise."""
+        """Raise ValueError if the file or the vocabulary is missing."""
         file = _file(keys["root"], keys["path"])
         if not file.is_file():
             raise ValueError(
-                f"there is no text {file}. Give dataset.path=FILE for one of your own, or get Tiny Shakespeare: "
+                f"there is no text {file}. Give dataset.path=FILE for a text of yours, or get Tiny Shakespeare: "
                 f"curl --create-dirs -o DATA/tinyshakespeare/input.txt {SOURCE} and dataset.root=DATA"
             )
         require_vocabulary(keys["level"], keys["vocabulary"])
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move everything to `device`. Inputs are given out as int64 whatever `dtype`."""
-        self._tokens = self._tokens.to(device)  # a view, moved, would be written out
+        """Move everything to `device`. Inputs are always returned as int64; `dtype` is not used."""
+        self._tokens = self._tokens.to(device)  # moving the views would copy every window
         for name in self._parts:
             x, y = self._part(name)
             setattr(self, f"{name}_x", x)
             setattr(self, f"{name}_y", y)
 
     def split(self, seed: int) -> None:
-        """Hold out the end of the training part, whatever the seed: windows at random would share their text."""
+        """Hold out the end of the training part, for every seed: random windows would overlap with training windows."""
         assert not len(self.validation_y), "already split"
         whole = self._parts["train"]
         kept = len(whole) - self._held_out
@@ -103,7 +109,7 @@ class Text(Dataset):
         self.to(self._tokens.device, torch.float32)
 
     def batch(self, indices: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
-        """As any data set's, but for the labels of `targets: all`: (batch · context,), a window's after another's."""
+        """As for any data set. With `targets: all` the labels are (batch · context,), window after window."""
         x, y = super().batch(indices, generator)
         return x, y.flatten()
 
@@ -112,8 +118,9 @@ class Text(Dataset):
         return raw.long()
 
     def _part(self, name: str) -> tuple[Tensor, Tensor]:
-        """Windows (samples, context) of a part, and the token after each (samples,) or, of the training part with
-        `targets: all`, the one after each of its tokens (samples, context); in training both are views.
+        """The windows (samples, context) of a part and their targets: the token after each window (samples,), or, for
+        the training part with `targets: all`, the token after each token (samples, context). For the training part both
+        are views.
         """
         part = self._parts[name]
         if name != "train" and self._test_limit is not None and len(part) > self._test_limit:
@@ -132,14 +139,16 @@ def _file(root: str, path: str) -> Path:
 def _load(
     file: Path, level: str, vocabulary: str | None, context: int, test_fraction: float
 ) -> tuple[Tensor, int, int]:
-    """The tokens (n,), how many kinds there are, and the number of windows before the test part."""
+    """The tokens (n,), the size of the vocabulary, and the number of windows before the test part."""
     kinds = 256
     if level == "gpt2":
         assert vocabulary is not None
         symbols, kinds = byte_pairs(_text(file), vocabulary)
     else:
         symbols = np.fromfile(file, dtype=np.uint8) if level == "byte" else _characters(file)
-    needed = context + math.ceil(1 / min(test_fraction, 1 - test_fraction) - 1e-9)  # a window for each of two parts
+    needed = context + math.ceil(
+        1 / min(test_fraction, 1 - test_fraction) - 1e-9
+    )  # one window for each of the two parts
     if len(symbols) < needed:
         kind = "token" if level == "gpt2" else level
         raise ValueError(
@@ -150,19 +159,19 @@ def _load(
     train = windows - round(test_fraction * windows)
     if level != "character":
         return torch.from_numpy(symbols), kinds, train
-    known, later = np.zeros((2, CODE_POINTS), dtype=bool)
-    known[symbols[: train + context]] = True
-    later[symbols[train + context :]] = True
-    if len(unknown := np.flatnonzero(later & ~known)):
-        shown = ", ".join(repr(chr(c)) for c in unknown[:5])
+    in_training, in_test = np.zeros((2, CODE_POINTS), dtype=bool)
+    in_training[symbols[: train + context]] = True
+    in_test[symbols[train + context :]] = True
+    if len(unknown := np.flatnonzero(in_test & ~in_training)):
+        examples = ", ".join(repr(chr(c)) for c in unknown[:5])
         raise ValueError(
-            f"{file}: its test part has {len(unknown)} characters that its training part lacks ({shown}), so "
+            f"{file}: its test part has {len(unknown)} characters that its training part lacks ({examples}), so "
             "they are not in the vocabulary: give dataset.level=byte, or another dataset.test_fraction"
         )
-    if (kinds := int(known.sum())) < 2:
-        raise ValueError(f"{file} has one kind of character only: there is nothing to predict")
+    if (kinds := int(in_training.sum())) < 2:
+        raise ValueError(f"{file} has only one kind of character: there is nothing to predict")
     token = np.zeros(CODE_POINTS, dtype=np.uint8 if kinds <= 256 else np.int32)  # of each character
-    token[known] = np.arange(kinds)
+    token[in_training] = np.arange(kinds)
     return torch.from_numpy(token[symbols]), kinds, train
 
 

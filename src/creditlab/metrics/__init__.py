@@ -1,11 +1,11 @@
-"""Instruments: pure functions of tensors, evaluated on what a run shows of itself (see `observe`).
+"""Metrics: pure functions of tensors, evaluated during a run (see `observe`).
 
-A metric's positional parameters name what it observes, its keyword-only ones are keys of its YAML node. It gives a
-number, recorded as `<scope>/<layer>/<metric>`, or a mapping, whose parts are recorded as `<metric>_<part>`. It applies
-to the layers that show everything it asks for. `SCOPES` says what there is; beside it, everywhere:
+A metric's positional parameters name what it observes, its keyword-only ones are keys of its YAML node. It
+returns a number, recorded as `<scope>/<layer>/<metric>`, or a mapping, whose parts are recorded as `<metric>_<part>`.
+It applies to the layers that have everything it observes. `SCOPES` lists what can be observed. In every scope there is:
 
-    generator            the metric's own stream of random numbers (on the CPU), the same at every look and for every
-                         run of a seed, so that runs are compared on the same draws
+    generator            a separate stream of random numbers (on the CPU) for this metric. It is the same at every
+                         measurement and for every run of a seed, so that runs are compared on the same draws
 
 weights/<layer>, and for the first two also changes/<layer>, of W − W₀ where it moved
 
@@ -26,18 +26,18 @@ activations/<block>, of each hidden block on the probe samples
 
 network/
 
-    network              nn.Sequential            a copy of the metric's own, in evaluation mode, free to be changed
-    predict              (network, x) → scores    the rule's read-out (samples, classes), differentiable
+    network              nn.Sequential            a copy for this metric, in evaluation mode; the metric may change it
+    predict              (network, x) → scores    the rule's prediction (samples, classes), differentiable
     x                    (samples, *input_shape)  the probe samples as the network takes them
     pixels               (samples, *input_shape)  the same before normalisation, scaled to [0, 1]; not of tokens
     normalise            pixels → x
     scores               (samples, classes)       of the probe samples, float64
-    features             (samples, features)      what the read-out takes in
-    readout_weight       (classes, features)      where the scores are those of a linear read-out
+    features             (samples, features)      what the output layer receives
+    readout_weight       (classes, features)      if the scores are those of a linear output layer
     readout_bias         (classes,)               likewise
     surrogate            x → scores               of the run that `metrics.surrogate` names
 
-signals/<layer> and signals/<block>, at probe steps, on the training batch of the step
+signals/<layer> and signals/<block>, at measurement steps, on the training batch of the step
 
     gradient             (out, rest)              what the rule wrote for the weight
     update               (out, rest)              what the optimiser, noise included, added to the weight
@@ -61,7 +61,7 @@ ANYWHERE = ("generator",)
 
 
 def scope_of(names: tuple[str, ...]) -> str | None:
-    """The scope in which all of `names` are seen; None where there is none."""
+    """The scope that contains all of `names`, or None."""
     if not set(names) - set(ANYWHERE):
         return None
     return next((scope for scope, seen in SCOPES.items() if set(names) <= {*seen, *ANYWHERE}), None)

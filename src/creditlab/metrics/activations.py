@@ -19,7 +19,7 @@ BLOCK = 64  # samples of a map that are worked on at once: what is made on the w
 
 def zero_fraction(activation_map: Tensor, *, threshold: NonNegative) -> float:
     """The share of activations, over samples, units and positions, that are zero, or no larger than `threshold`. The
-    first study's "sparsity", as far as its numbers tell (a network that "uses all units" is 39.8 % sparse there).
+    first study's "sparsity", judging by its numbers (a network that "uses all units" is 39.8 % sparse there).
 
         mean over samples, units and positions of [|h| ≤ threshold]
 

@@ -46,8 +46,8 @@ def adversarial_accuracy(
 ) -> dict[str, float]:
     """Accuracy under attacks that follow the network's gradient, and under one that only asks for its scores.
 
-    Where Square succeeds and the others fail, the gradient hides a way that exists: then `fgsm` and `pgd` say little of
-    robustness. A masking of 0 proves nothing, for Square is weak when queries are few. A PGD step is `step` times
+    Where Square succeeds and the others fail, the gradient hides a way that exists: then `fgsm` and `pgd` say little
+    about robustness. A masking of 0 proves nothing, because Square is weak with few queries. A PGD step is `step` times
     epsilon. NaN where the scores of a sample are not finite.
 
         share of samples right at p' = attack(p), |p' − p| ≤ ε
@@ -142,15 +142,15 @@ def pgd(
     """The last of the steps; `step` in pixels."""
     low, high = (pixels - epsilon).clamp(min=0), (pixels + epsilon).clamp(max=1)
     noise = 2 * torch.rand(pixels.shape, generator=generator).to(pixels) - 1
-    found = (pixels + epsilon * noise).clamp(low, high)
+    examples = (pixels + epsilon * noise).clamp(low, high)
     for _ in range(steps):
-        found = (found + step * _ascent(scores, found, label)).clamp(low, high)
-    return found
+        examples = (examples + step * _ascent(scores, examples, label)).clamp(low, high)
+    return examples
 
 
 @torch.no_grad()
 def square(scores: Scores, pixels: Tensor, label: Tensor, epsilon: float, queries: int, generator: Generator) -> Tensor:
-    """Starts from vertical stripes; samples that fall are left as they are. What is no image counts as one row."""
+    """It starts from vertical stripes. Misclassified samples stay as they are. Other inputs than images are one row."""
     shape = pixels.shape[1:]
     images = pixels if len(shape) == 3 else pixels.flatten(1)[:, None, None]  # (samples, channels, height, width)
     n, channels, height, width = images.shape
@@ -159,8 +159,8 @@ def square(scores: Scores, pixels: Tensor, label: Tensor, epsilon: float, querie
         return epsilon * (2.0 * torch.randint(2, size, generator=generator) - 1).to(images)
 
     def ask(candidates: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        found = scores(candidates.reshape(-1, *shape))
-        return doubt(found, labels), found.argmax(1) == labels
+        new_scores = scores(candidates.reshape(-1, *shape))
+        return doubt(new_scores, labels), new_scores.argmax(1) == labels
 
     best = (images + signs(n, channels, 1, width)).clamp(0, 1)
     worst, holds = ask(best, label)
@@ -176,10 +176,10 @@ def square(scores: Scores, pixels: Tensor, label: Tensor, epsilon: float, querie
         window = (slice(None), slice(None), slice(i, i + h), slice(j, j + w))
         candidates = best[left]
         candidates[window] = (images[left][window] + signs(len(left), channels, 1, 1)).clamp(0, 1)
-        found, right = ask(candidates, label[left])
-        taken = (found >= worst[left]) | ~right
+        doubts, right = ask(candidates, label[left])
+        taken = (doubts >= worst[left]) | ~right
         best[left[taken]] = candidates[taken]
-        worst[left[taken]] = found[taken]
+        worst[left[taken]] = doubts[taken]
         holds[left] = right
     return best.reshape(pixels.shape)
 

@@ -1,4 +1,4 @@
-"""How the network answers: how far its confidence can be trusted, and what it takes for what."""
+"""How the network answers: how far its confidence can be trusted, and which classes it confuses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def calibration(scores: Tensor, label: Tensor, *, bins: PositiveInt) -> dict[str
     Unit: none.
     Cost: one softmax.
     Source: Guo et al., "On calibration of modern neural networks", ICML 2017; Brier, Monthly Weather Review 1950.
-    Parts: error, the expected calibration error; overconfidence, mean confidence less accuracy; brier, the Brier score.
+    Parts: error, the expected calibration error; overconfidence, mean confidence minus accuracy; brier, its score.
     """
     p = scores.double().softmax(1)
     confidence, predicted = p.max(1)

@@ -1,7 +1,7 @@
-"""Neural collapse: how near the features that the read-out takes in are to K equal and equally distant points.
+"""Neural collapse: how near the features that the output layer receives are to K equal and equally distant points.
 
-With h the features of a sample, M (K, features) the class means less their mean, and W the read-out's rows of the same
-classes, all in float64. Centring at the mean of the class means lets classes be of different size.
+With h the features of a sample, M (K, features) the class means less their mean, and W the rows of the output layer for
+the same classes, all in float64. Centring at the mean of the class means lets classes be of different size.
 
 Sources: Papyan, Han & Donoho, "Prevalence of neural collapse during the terminal phase of deep learning training", PNAS
 2020; Zhu et al., "A geometric analysis of neural collapse with unconstrained features", NeurIPS 2021.
@@ -22,7 +22,7 @@ PARTS = ("nc1", "nc2", "equinorm", "equiangular", "nc3", "self_duality", "nc4")
 
 @needs(classes=2)
 def neural_collapse(features: Tensor, label: Tensor, readout_weight: Tensor, readout_bias: Tensor) -> dict[str, float]:
-    """How far the features and the read-out are from neural collapse, each part 0 when collapsed. On test samples,
+    """How far the features and the output layer are from neural collapse, each part 0 when collapsed. On test samples,
     where collapse is weaker than on the training samples that its theory speaks of. Of the classes present, which are
     at least two. NaN where the quantity is not defined: all for values that are not finite or equal class means.
 
@@ -36,9 +36,9 @@ def neural_collapse(features: Tensor, label: Tensor, readout_weight: Tensor, rea
     Source: Papyan et al., PNAS 2020; Zhu et al., arXiv 2105.02375, 2021 (the errors nc2 and nc3).
     Parts: nc1, the spread within classes over that between them; nc2, the distance of the class means' angles and
         lengths from the simplex; equinorm, the lengths' standard deviation over their mean; equiangular, the mean
-        distance of the cosines between class means from −1/(K − 1); nc3, the distance from the simplex of what the
-        read-out makes of the class means; self_duality, the distance of the read-out from the class means themselves;
-        nc4, the share of samples that the read-out assigns to another class than the nearest class mean does.
+        distance of the cosines between class means from −1/(K − 1); nc3, the distance from the simplex of what
+        the output layer makes of the class means; self_duality, the distance of the output layer from the class means;
+        nc4, the share of samples that the output layer assigns to another class than the nearest class mean does.
     """
     classes, index = label.unique(return_inverse=True)
     k = len(classes)

@@ -15,7 +15,7 @@ from creditlab.keys import PositiveInt
 from creditlab.metrics.activations import centred
 from creditlab.metrics.needs import needs
 
-FEWEST = 20  # distinct samples below which TwoNN says nothing (its standard error is a third of the dimension there)
+FEWEST = 20  # distinct samples that TwoNN needs (its standard error is a third of the dimension there)
 KEPT = 0.9  # of the ratios, the smallest; the greatest are the outliers that Facco et al. leave out
 CLOSE = 1e-6  # of a sample's length: the distance below which two samples are equal but for rounding
 BLOCK = 512  # samples whose distances to all are held at once

@@ -1,8 +1,9 @@
-"""The instruments of a run: which metrics look, at which steps, at which samples; and what they have found.
+"""The metrics recorded during training: which ones, at which steps, on which samples, and with what results.
 
-A metric that cannot work is told of before training: one with too few samples or classes (see `needs`) before any run
-of a sweep starts, one that fails at initialisation as it stops the run. One that fails later is left out from then on
-and named under `absent` in the summary; it stops nothing. So is a metric that no layer of the network shows enough for.
+A metric that cannot work is reported as early as possible. If it has too few samples or classes (see `needs`), no run
+of the sweep starts. If it fails at initialisation, it stops the run. If it fails later, it is left out from then on and
+named under `absent` in the summary, and the run continues. A metric that no layer of the network can supply with all
+inputs is treated in the same way.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from creditlab.algorithms.base import Algorithm, Readings
 from creditlab.architectures.block import weights
 from creditlab.metrics import SCOPES, probe, scope_of
 from creditlab.metrics.activations import class_means
-from creditlab.metrics.needs import check
+from creditlab.metrics.needs import require_enough
 from creditlab.metrics.observe import Metric, Observation, Samples, Start, evaluate, observed, probe_steps, unseen
 from creditlab.metrics.trajectory import Trajectory
 from creditlab.spectral import as_matrix
 
-# What is known without a pass of samples to be there or not, and its scope.
-TOLD = {"kernel": "weights", "feedback": "weights", "readout_weight": "network", "surrogate": "network"}
+# Inputs whose presence is known before any sample passes through the network, with their scope.
+KNOWN_EARLY = {"kernel": "weights", "feedback": "weights", "readout_weight": "network", "surrogate": "network"}
 
 
 class Instruments:
-    """`config` is the checked `metrics` node; `metrics` maps names to (function, keys, whether it looks at both ends
-    only). Raises ValueError where the settings cannot work for a run of `steps`.
+    """`config` is the checked `metrics` node. `metrics` maps names to (function, keys, whether it is measured only at
+    the first and last step). Raises ValueError if the settings cannot work for a run of `steps`.
     """
 
     def __init__(
@@ -75,40 +76,40 @@ class Instruments:
         )
         for name, (metric, keys, _) in metrics.items():
             try:
-                check(metric, keys, samples=len(x), classes=len(self.samples.label.unique()))
+                require_enough(metric, keys, samples=len(x), classes=len(self.samples.label.unique()))
             except ValueError as error:
                 raise ValueError(f"instruments.{name}: {error}") from None
 
     @contextmanager
     def clocked(self) -> Iterator[None]:
-        """What happens within counts as time that instruments took."""
+        """Count the time spent in this context as time of the metrics."""
         began = time.perf_counter()
         yield
         self.seconds += time.perf_counter() - began
 
     def lacking(self) -> dict[str, list[str]]:
-        """By metric, what it asks for and is known before any step to be shown by no layer."""
+        """By metric, the inputs that no layer can supply, as far as this is known before the first step."""
         seen = self.observe()
-        asked = {name: [n for n in names if n in TOLD] for name, names in self.asked.items()}
-        lacking = {name: [n for n in names if not seen.find(TOLD[n], n)] for name, names in asked.items()}
+        asked = {name: [n for n in names if n in KNOWN_EARLY] for name, names in self.asked.items()}
+        lacking = {name: [n for n in names if not seen.find(KNOWN_EARLY[n], n)] for name, names in asked.items()}
         return {name: names for name, names in lacking.items() if names}
 
     def begin(self) -> None:
-        """Keep what later looks compare with; to be called while the network is as it was initialised."""
+        """Keep what later measurements compare with. Call it while the network is as it was initialised."""
         with self.clocked():
             initial = {layer: as_matrix(w.detach()).clone() for layer, w in weights(self.network).items()}
             self.start = Start(initial, {})
             if self.compares:
                 self.start = Start(initial, self.observe().find("activations", "activation"))
 
-    # At a step: what did the rule write, what did the optimiser make of it
+    # At a step: what did the rule write, and what did the optimiser do with it?
 
     def listening(self, step: int, may_end: bool) -> bool:
-        """Whether the signals of `step` (from 1) are wanted: at probe steps, and where the run may end."""
+        """Whether the signals of `step` (from 1) are needed: at measurement steps, and when the run may end."""
         return self.listens and (step in self.probes or may_end)
 
     def assigned(self, step: int, x: Tensor, y: Tensor, readings: Readings, listening: bool) -> None:
-        """Take note of what the rule has just assigned on a batch, before the optimiser acts on it."""
+        """Record what the rule has just assigned on a batch. Call it before the optimiser acts on it."""
         with self.clocked():
             self.signals = {}
             if self.trajectory is not None and self.trajectory.due(step):
@@ -118,7 +119,7 @@ class Instruments:
                 self.before = {n: as_matrix(w.detach()).clone() for n, w in weights(self.network).items()}
 
     def updated(self) -> None:
-        """Take note of what the optimiser has just done."""
+        """Record what the optimiser has just done."""
         if not self.signals:
             return
         with self.clocked():
@@ -126,14 +127,14 @@ class Instruments:
             if self.trajectory is not None:
                 self.signals["trajectory"] = self.trajectory.seen()
 
-    # Looking
+    # Measuring
 
     def observe(self) -> Observation:
         return Observation(self.network, self.algorithm, self.samples, self.start, self.signals, self.surrogate)
 
     def measure(self, step: int, end: bool) -> dict[str, float]:
-        """What the metrics find now; those that look at the ends only are asked at step 0 and at the `end`. ValueError
-        for one that fails at step 0; later it is left out, and `absent` says why.
+        """The values of the metrics now. Those for the ends only are measured at step 0 and at the `end`. Raises
+        ValueError if a metric fails at step 0. If it fails later, it is left out, and `absent` says why.
         """
         with self.clocked():
             return self._measure(step, end)
@@ -145,35 +146,35 @@ class Instruments:
             if name in self.absent or (at_ends and not (step == 0 or end)):
                 continue
             try:
-                found = evaluate(name, metric, keys, observation, partial(self._generator, name))
+                new_values = evaluate(name, metric, keys, observation, partial(self._generator, name))
             except Exception as error:
-                said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-                reason = said.partition("\n")[0]
+                message = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+                reason = message.partition("\n")[0]
                 if step == 0:
                     raise ValueError(f"instruments.{name}: {reason}") from error
                 self.absent[name] = f"step {step}: {reason}"
                 continue
-            values = found | values  # the first of a name counts
+            values = new_values | values  # of two equal names the first counts
             of_signals = scope_of(self.asked[name]) == "signals"
-            if not found and (end or (step == 0 and not of_signals)):
+            if not new_values and (end or (step == 0 and not of_signals)):
                 lacking = ", ".join(unseen(self.asked[name], observation))
                 self.absent[name] = f"no layer of this network and rule shows {lacking}"
         return values
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """By layer, the singular values of the weights and the class means of the activations; with
-        `keep_activations` the activations of the probe samples too.
+        """By layer, the singular values of the weights and the class means of the activations. With
+        `keep_activations` also the activations of the probe samples.
         """
         if not self.metrics:
             return {}
         with self.clocked():
             seen = self.observe()
             activations, label = seen.find("activations", "activation"), self.samples.label
-            found = {f"representation/{n}": class_means(h, label) for n, h in activations.items()}
-            found |= {f"spectrum/{n}": s for n, s in seen.find("weights", "singular_values").items()}
+            arrays = {f"representation/{n}": class_means(h, label) for n, h in activations.items()}
+            arrays |= {f"spectrum/{n}": s for n, s in seen.find("weights", "singular_values").items()}
             if self.keep_activations:
-                found |= {f"sample_representation/{n}": h for n, h in activations.items()}
-            return {name: values.cpu().numpy() for name, values in found.items()}
+                arrays |= {f"sample_representation/{n}": h for n, h in activations.items()}
+            return {name: values.cpu().numpy() for name, values in arrays.items()}
 
     def _generator(self, name: str) -> torch.Generator:
         return seeding.generator(self.seed, f"metrics/{name}")

@@ -42,11 +42,11 @@ def flatness(
 ) -> dict[str, float]:
     """How much the common loss rises, and accuracy falls, when the weights are perturbed at random: small is flat.
 
-    Every draw is used with both signs, which rids the mean of the slope's noise. `filter` scales the noise of each
-    row of a weight (a filter of a convolution) to sigma times the row's length and leaves biases and normalisation
+    Every draw is used with both signs, which removes the noise of the slope from the mean. `filter` scales the noise of
+    each row of a weight (a filter of a convolution) to sigma times the row's length and leaves biases and normalisation
     alone, so that scaling a ReLU unit up and the next layer down changes nothing; `plain` adds noise of standard
-    deviation sigma to every parameter and is not free of scale. The first study's flatness is one of the two; which,
-    its sigma and its number of draws are not known. The errors are those of the draws, the samples being fixed.
+    deviation sigma to every parameter and depends on the scale. The flatness of the first study is one of the two; it
+    does not say which, nor sigma and the number of draws. The errors are those of the draws, with fixed samples.
 
         mean over draws d of ½[L(θ + d) + L(θ − d)] − L(θ),   the same of accuracy
         filter:  dᵢ = σ ‖wᵢ‖ gᵢ/‖gᵢ‖,   plain:  d = σ g,   g ~ N(0, I)
@@ -118,7 +118,7 @@ def hessian(
     rows = _rows(network, predict, x, label)
     chunks = list(zip(x.split(rows), label.split(rows), strict=True))
     slope = partial(_slope, whole, network, predict, len(x))
-    kept = slope(*chunks[0]) if len(chunks) == 1 else None  # its graph serves all products
+    kept = slope(*chunks[0]) if len(chunks) == 1 else None  # one graph for all products
 
     def over_samples(product: Callable[[Slope], Tensor]) -> Tensor:
         return torch.stack([product(kept or slope(*chunk)) for chunk in chunks]).sum(0)
@@ -128,7 +128,7 @@ def hessian(
     )
     probes = []
     for _, block in groupby(network.named_parameters(), lambda named: named[0].partition(".")[0]):
-        parameters = [p for _, p in block]  # a tied one in one block only
+        parameters = [p for _, p in block]  # a tied one is in one block only
         z = 2.0 * torch.randint(2, (draws, _size(parameters)), generator=generator) - 1
         probes.append((parameters, z.to(parameters[0])))
 
@@ -159,8 +159,8 @@ def _direction(p: Tensor, generator: Generator, perturbation: str, sigma: float)
     noise = torch.randn(p.shape, generator=generator).to(p)
     if perturbation == "filter":
         dims = tuple(range(1, p.ndim))
-        lengths, found = (torch.linalg.vector_norm(t, dim=dims, keepdim=True) for t in (p, noise))
-        noise = noise / found * lengths
+        lengths, noise_lengths = (torch.linalg.vector_norm(t, dim=dims, keepdim=True) for t in (p, noise))
+        noise = noise / noise_lengths * lengths
     return sigma * noise
 
 
@@ -169,7 +169,7 @@ def _size(parameters: list[nn.Parameter]) -> int:
 
 
 def _rows(network: nn.Sequential, predict: Predict, x: Tensor, label: Tensor) -> int:
-    """How many samples are taken at once, by what a pass of two keeps beyond that of one."""
+    """How many samples are used at once. A pass of two samples shows how much memory one more sample takes."""
 
     def kept(some: Tensor, labels: Tensor) -> int:
         sizes: list[int] = []
@@ -188,14 +188,14 @@ def _rows(network: nn.Sequential, predict: Predict, x: Tensor, label: Tensor) ->
 def _slope(
     parameters: list[nn.Parameter], network: nn.Sequential, predict: Predict, samples: int, x: Tensor, label: Tensor
 ) -> Slope:
-    """The gradient of what some of the `samples` add to the common loss, with its graph."""
+    """The gradient of the part of the common loss that comes from these samples, with its graph."""
     loss = cross_entropy(predict(network, x), label, reduction="sum") / samples
-    found = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
-    return dict(zip(parameters, found, strict=True))
+    gradients = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
+    return dict(zip(parameters, gradients, strict=True))
 
 
 def _second(slope: Slope, parameters: list[nn.Parameter], vector: Tensor) -> Tensor:
-    """Hv, H the derivative by `parameters` of their `slope`: zero for those the scores do not see."""
+    """Hv, H the derivative by `parameters` of their `slope`: zero for parameters that the scores do not depend on."""
 
     def flat(tensors: Iterable[Tensor]) -> Tensor:
         return torch.cat([t.flatten() for t in tensors])

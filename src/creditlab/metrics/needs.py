@@ -1,5 +1,5 @@
-"""How many probe samples, and classes among them, a metric needs: declared beside it, so that fewer are refused before
-the first run of a sweep starts.
+"""How many samples, and classes among them, a metric needs. Each metric declares it, so that a run with fewer is
+refused before the first run of a sweep starts.
 
     @needs(samples=4)
     def cka(activation, initial_activation): ...
@@ -17,8 +17,8 @@ R = TypeVar("R")
 
 
 def needs(*, samples: int = 1, classes: int = 1) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """The fewest that a metric works on. Called with fewer it raises ValueError. Samples are counted by the first thing
-    that it observes, classes by its `label`.
+    """The fewest that the metric works on. With fewer it raises ValueError. The samples are those of the first tensor
+    that it observes. The classes are those of its `label`.
     """
 
     def declare(metric: Callable[P, R]) -> Callable[P, R]:
@@ -26,9 +26,9 @@ def needs(*, samples: int = 1, classes: int = 1) -> Callable[[Callable[P, R]], C
 
         @functools.wraps(metric)
         def checked(*args: P.args, **keys: P.kwargs) -> R:
-            seen = form.bind(*args, **keys).arguments
-            present = len(seen["label"].unique()) if "label" in seen else classes
-            check(checked, keys, samples=len(next(iter(seen.values()))), classes=present)
+            observed = form.bind(*args, **keys).arguments
+            present = len(observed["label"].unique()) if "label" in observed else classes
+            require_enough(checked, keys, samples=len(next(iter(observed.values()))), classes=present)
             return metric(*args, **keys)
 
         checked.needs = samples, classes  # type: ignore[attr-defined]
@@ -37,13 +37,12 @@ def needs(*, samples: int = 1, classes: int = 1) -> Callable[[Callable[P, R]], C
     return declare
 
 
-def check(metric: Callable, keys: Mapping[str, Any], *, samples: int, classes: int) -> None:
-    """Raise ValueError where `metric`, with `keys`, needs more than there are. One that declares nothing needs none."""
-    own = keys.get("samples", samples)
-    for kind, there, fewest in zip(
-        ("samples", "classes"), (min(samples, own), classes), getattr(metric, "needs", ()), strict=False
-    ):
-        if there < fewest:
-            said = kind if there != 1 else {"samples": "sample", "classes": "class"}[kind]
-            key = f", or its own key samples ({own})" if kind == "samples" and "samples" in keys else ""
-            raise ValueError(f"{there} {said}: at least {fewest} are needed; raise metrics.samples{key}")
+def require_enough(metric: Callable, keys: Mapping[str, Any], *, samples: int, classes: int) -> None:
+    """Raise ValueError if `metric`, with `keys`, needs more samples or classes than are given."""
+    limit = keys.get("samples", samples)
+    given = {"samples": min(samples, limit), "classes": classes}
+    for (kind, number), fewest in zip(given.items(), getattr(metric, "needs", (0, 0)), strict=True):
+        if number < fewest:
+            noun = kind if number != 1 else {"samples": "sample", "classes": "class"}[kind]
+            key = f", or the metric's key samples ({limit})" if kind == "samples" and "samples" in keys else ""
+            raise ValueError(f"{number} {noun}: at least {fewest} are needed; raise metrics.samples{key}")

@@ -1,8 +1,8 @@
-"""Where instruments look: what a run shows of itself at one moment, each thing computed once and only if asked for.
+"""The inputs of metrics at one moment of a run. Each is computed once, and only if a metric asks for it.
 
-Looking changes nothing: the network is put into evaluation mode and back, what takes gradients works on a copy, and
-random numbers come from streams of the instruments' own, so a run with instruments ends in exactly the weights of the
-run without them.
+Measuring changes nothing. The network is put into evaluation mode and back, metrics that need gradients work on a copy,
+and their random numbers come from separate streams. So a run with metrics ends in exactly the weights of the run
+without them.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ class Samples:
 
 @dataclass(frozen=True)
 class Start:
-    """What is kept of the network at initialisation: weights (out, rest) and activations (samples, units), by layer."""
+    """What is kept from initialisation: weights (out, rest) and activations (samples, units), by layer."""
 
     weights: Mapping[str, Tensor]
     activations: Mapping[str, Tensor]
 
 
 class Observation:
-    """A network at one moment. `find(scope, name)` gives by layer what is called `name` there (see `metrics`).
+    """A network at one moment. `find(scope, name)` gives the input `name` of that scope by layer (see `metrics`).
 
-    `signals` holds those of the step just done, by name and layer; it is empty where none were taken.
+    `signals` are those of the last step, by name and layer. It is empty if none were recorded.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class Observation:
     ) -> None:
         self.network, self.algorithm, self.samples = network, algorithm, samples
         self.start, self.signals, self.surrogate = start, signals, surrogate
-        self.found: dict[tuple[str, str], Layers] = {}
+        self.computed: dict[tuple[str, str], Layers] = {}
 
     def find(self, scope: str, name: str) -> Layers:
         if scope == "signals":
             return dict(self.signals.get(name, {}))
-        if (scope, name) not in self.found:
-            self.found[scope, name] = getattr(self, f"_{scope}_{name}")()
-        return self.found[scope, name]
+        if (scope, name) not in self.computed:
+            self.computed[scope, name] = getattr(self, f"_{scope}_{name}")()
+        return self.computed[scope, name]
 
     # weights and changes
 
@@ -111,7 +111,7 @@ class Observation:
 
     @cached_property
     def _seen(self) -> tuple[dict[str, Tensor], Tensor]:
-        """Activations of the hidden blocks, and what the read-out takes in."""
+        """Activations of the hidden blocks, and the features that the output layer receives."""
         training = self.network.training
         self.network.eval()
         with torch.no_grad():
@@ -156,7 +156,7 @@ class Observation:
 
     @property
     def _linear(self) -> bool:
-        """Whether the scores are those of a linear read-out of the features."""
+        """Whether the scores are a linear function of the features."""
         rule = type(self.algorithm)
         return rule.predict is Algorithm.predict and rule.represent is Algorithm.represent
 
@@ -187,59 +187,63 @@ class Observation:
 
 
 def _spectra(matrices: Layers) -> Layers:
-    """Singular values, of layers of one shape together."""
+    """Singular values by layer. Layers of one shape are computed together."""
     shapes = {layer: w.shape for layer, w in matrices.items()}
-    found: Layers = {}
+    spectra: Layers = {}
     for shape in dict.fromkeys(shapes.values()):
         alike = [layer for layer in matrices if shapes[layer] == shape]
         stacked = torch.stack([matrices[layer] for layer in alike])
-        found |= dict(zip(alike, singular_values(stacked), strict=True))
-    return {layer: found[layer] for layer in matrices}
+        spectra |= dict(zip(alike, singular_values(stacked), strict=True))
+    return {layer: spectra[layer] for layer in matrices}
 
 
 def observed(metric: Metric) -> tuple[str, ...]:
-    """The names of what `metric` observes: its positional parameters."""
+    """The names of the inputs of `metric`, which are its positional parameters."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return tuple(p.name for p in inspect.signature(metric).parameters.values() if p.kind in kinds)
 
 
-def shown(names: tuple[str, ...], observation: Observation) -> dict[str, dict[str, Any]]:
-    """What a metric that observes `names` is given, by `<scope>/<layer>`, for the layers that show all of it."""
+def inputs_by_place(names: tuple[str, ...], observation: Observation) -> dict[str, dict[str, Any]]:
+    """The inputs `names` of a metric by `<scope>/<layer>`, for the layers that have all of them."""
     scope = scope_of(names)
-    assert scope is not None, f"{names} are not seen in one place"
+    assert scope is not None, f"{names} do not belong to one scope"
     names = tuple(name for name in names if name not in ANYWHERE)
     places: dict[str, dict[str, Any]] = {}
     for where in (scope, "changes") if set(names) <= OF_CHANGES else (scope,):
-        found = {name: observation.find(where, name) for name in names}
-        layers = [layer for layer in found[names[0]] if all(layer in layers for layers in found.values())]
-        places |= {f"{where}/{layer}".rstrip("/"): {n: found[n][layer] for n in names} for layer in layers}
+        by_name = {name: observation.find(where, name) for name in names}
+        layers = [layer for layer in by_name[names[0]] if all(layer in layers for layers in by_name.values())]
+        places |= {f"{where}/{layer}".rstrip("/"): {n: by_name[n][layer] for n in names} for layer in layers}
     return places
 
 
 def unseen(names: tuple[str, ...], observation: Observation) -> list[str]:
-    """Those of `names` that no layer shows; all of them where each is shown, but not by one layer."""
+    """Those of `names` that no layer has. If each is present, but never in the same layer, all of them."""
     scope = scope_of(names)
     assert scope is not None
-    there = [name for name in names if name not in ANYWHERE]
-    return [name for name in there if not observation.find(scope, name)] or there
+    needed = [name for name in names if name not in ANYWHERE]
+    return [name for name in needed if not observation.find(scope, name)] or needed
 
 
 def evaluate(
     name: str, metric: Metric, keys: Mapping[str, Any], observation: Observation, generator: Callable[[], Generator]
 ) -> dict[str, float]:
-    """`<scope>/<layer>/<name>`: value, in every layer that `metric` applies to. `generator` makes a fresh one."""
+    """The value of `metric` by `<scope>/<layer>/<name>`, for every layer that it applies to. `generator` makes a new
+    generator.
+    """
     names = observed(metric)
     values: dict[str, float] = {}
-    for place, seen in shown(names, observation).items():
-        if "network" in seen:  # free to be changed, so each metric gets its own
+    for place, seen in inputs_by_place(names, observation).items():
+        if "network" in seen:  # a metric may change it, so each metric gets a copy
             seen["network"] = copy.deepcopy(seen["network"]).eval().requires_grad_(True)
             seen["network"].zero_grad(set_to_none=True)
         versions = {n: thing._version for n, thing in seen.items() if isinstance(thing, Tensor)}
-        with torch.enable_grad():  # a mode of its own, whatever the metric sets
-            found = metric(*(generator() if n == "generator" else seen[n] for n in names), **keys)
+        with torch.enable_grad():  # the mode is restored, whatever the metric sets
+            result = metric(*(generator() if n == "generator" else seen[n] for n in names), **keys)
         if changed := [n for n, version in versions.items() if seen[n]._version != version]:
-            raise ValueError(f"changes {changed[0]} in place, which others see too; work on {changed[0]}.clone()")
-        parts = {f"{name}_{k}": v for k, v in found.items()} if isinstance(found, Mapping) else {name: found}
+            raise ValueError(
+                f"changes {changed[0]} in place, but other metrics use it too; work on {changed[0]}.clone()"
+            )
+        parts = {f"{name}_{k}": v for k, v in result.items()} if isinstance(result, Mapping) else {name: result}
         for part, value in parts.items():
             if isinstance(value, Tensor) and value.numel() == 1:
                 value = value.item()
@@ -247,14 +251,14 @@ def evaluate(
                 given = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
                 raise TypeError(f"gave {given} for {place}; a metric gives a number, or a mapping of numbers")
             if not re.fullmatch(r"[\w.-]+", part):
-                raise ValueError(f"gave the part {part!r}; a name is of letters, digits and ._-")
+                raise ValueError(f"gave the part {part!r}; a name may contain letters, digits and ._-")
             values[f"{place}/{part}"] = float(value)
     return values
 
 
 def probe_steps(total: int, points: int, per_epoch: int, epochs: float | None) -> set[int]:
-    """`points` steps from 1 to `total`, evenly spaced on a logarithmic scale (fewer where they would coincide; all
-    where as many are asked for), and the end of every so many `epochs`.
+    """`points` steps from 1 to `total`, evenly spaced on a logarithmic scale (fewer if some
+    coincide; all steps if there are not more than `points`), and the end of every n-th epoch, where n is `epochs`.
     """
     every = set(range(1, total + 1))
     if points >= total or (epochs is not None and epochs * per_epoch <= 1):

@@ -1,9 +1,9 @@
-"""The learning signals of a step: what the rule wrote, what the optimiser made of it, and backpropagation's beside it.
+"""The learning signals of a step: what the rule wrote, what the optimiser did with it, and those of backpropagation.
 
     L = ⟨cross-entropy(predict(network, x), y)⟩,   true gradient = ∂L/∂W,   true error = ∂L/∂(a block's pre-activation)
 
-Both by automatic differentiation of the rule's own read-out, on the batch, the weights and the mode (training) of the
-step. Running statistics and `.grad` are as they were afterwards.
+Both come from automatic differentiation of the rule's `predict`, with the batch, the weights and the mode (training) of
+the step. Running statistics and `.grad` are restored afterwards.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def assigned(network: nn.Sequential, algorithm: Algorithm, x: Tensor, y: Tensor,
 def backpropagated(
     network: nn.Sequential, algorithm: Algorithm, x: Tensor, y: Tensor
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """True gradients (out, rest) by layer and true errors (batch, units, space) by block; an error is left out where
-    the read-out sends anything else than the batch, once, through the block (forward-forward: a copy a label).
+    """True gradients (out, rest) by layer and true errors (batch, units, space) by block; an error is left out
+    if `predict` does not send the batch exactly once through the block (forward-forward: one copy per label).
     """
     kept = {name: b.clone() for name, b in network.named_buffers()}
     passes: dict[str, list[Tensor]] = {}
@@ -69,15 +69,15 @@ def backpropagated(
             }
             by_layer = weights(network)
             wanted = [*by_layer.values(), *once.values()]
-            found = torch.autograd.grad(loss, wanted, allow_unused=True)
+            derivatives = torch.autograd.grad(loss, wanted, allow_unused=True)
     finally:
         for hook in hooks:
             hook.remove()
         with torch.no_grad():
             for name, b in network.named_buffers():
                 b.copy_(kept[name])
-    by_weight = dict(zip(by_layer, found[: len(by_layer)], strict=True))
-    by_block = dict(zip(once, found[len(by_layer) :], strict=True))
+    by_weight = dict(zip(by_layer, derivatives[: len(by_layer)], strict=True))
+    by_block = dict(zip(once, derivatives[len(by_layer) :], strict=True))
     return (
         {n: as_matrix(g) for n, g in by_weight.items() if g is not None},
         errors({n: g for n, g in by_block.items() if g is not None}),

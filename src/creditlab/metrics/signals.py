@@ -1,8 +1,8 @@
 """What the learning signals of a step look like: their dimensionality, and how far they are from backpropagation's.
 
-The second study (arXiv 2606.11123) tells feedback alignment's failure from the effective rank of errors, gradients and
-their trajectory. What it does not say (which effective rank, which matrix of a convolution's error, how many gradients
-at which spacing, centred or not) are keys here.
+The second study (arXiv 2606.11123) explains the failure of feedback alignment by the effective rank of errors,
+gradients and their trajectory. What it does not say is a key here: which effective rank, which matrix of the error of a
+convolution, how many gradients at which spacing, centred or not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def gradient(gradient: Tensor) -> dict[str, float]:
 
     Range: 1 to the rank; 0 for a zero gradient.
     Unit: none.
-    Cost: one SVD a layer.
+    Cost: one SVD per layer.
     Source: Roy & Vetterli, EUSIPCO 2007; Boeshertz, Pascanu, Clopath, arXiv 2606.11123, Figs 8, 10, 12.
     Parts: effective_rank, of singular values; stable_rank; participation_ratio, of their squares.
     """
@@ -46,7 +46,7 @@ def update(update: Tensor) -> dict[str, float]:
 
     Range: 1 to the rank.
     Unit: none.
-    Cost: one SVD a layer.
+    Cost: one SVD per layer.
     Source: Roy & Vetterli, EUSIPCO 2007.
     Parts: effective_rank, of singular values; stable_rank; participation_ratio, of their squares.
     """
@@ -57,13 +57,13 @@ def error(error: Tensor, *, rows: Literal["samples", "positions"]) -> dict[str, 
     """The dimensionality of the error signal that arrives at a block's pre-activation.
 
     Rows of the matrix are samples, with units and positions as columns, or samples and positions, with units as
-    columns: which one the study takes is not known. Without a convolution the two are the same.
+    columns: the study does not say which one it uses. Without a convolution the two are the same.
 
         exp(−Σ p ln p) with p = σ/Σσ;  Σσ²/σ₁²;  (Σσ²)²/Σσ⁴
 
     Range: 1 to the rank, at most the batch size.
     Unit: none.
-    Cost: one SVD a block.
+    Cost: one SVD per block.
     Source: Roy & Vetterli, EUSIPCO 2007; Boeshertz, Pascanu, Clopath, arXiv 2606.11123.
     Parts: effective_rank, of singular values; stable_rank; participation_ratio, of their squares.
     """
@@ -128,15 +128,15 @@ def trajectory(
     """The dimensionality of the path that the gradients of a weight take: the effective rank of the Gram matrix of the
     last T of them.
 
-    `centred` takes their mean away first, `normalised` their lengths. `spectrum`: the entropy of the eigenvalues of
-    the Gram matrix, or of their roots, the singular values of the stacked gradients. The study names the Gram matrix;
-    the rest is not known. Long gradients are sketched (see `metrics.trajectory`).
+    `centred` subtracts their mean first. `normalised` scales them to length 1 first. `spectrum`: the entropy of the
+    eigenvalues of the Gram matrix, or of their roots, the singular values of the stacked gradients. The study names the
+    Gram matrix and says no more. Long gradients are sketched (see `metrics.trajectory`).
 
         G = R Rᵀ,  R = gradients (T, entries);   exp(−Σ p ln p) with p = λ/Σλ or √λ/Σ√λ;   (Σλ)²/Σλ²
 
     Range: 1 to T; 0 for zero gradients, NaN for fewer than two.
     Unit: none.
-    Cost: T² entries; one eigendecomposition of T × T a layer.
+    Cost: T² entries; one eigendecomposition of T × T per layer.
     Source: Boeshertz, Pascanu, Clopath, arXiv 2606.11123, Figs 9, 11, 13.
     Parts: effective_rank; participation_ratio, of λ; length, the number of gradients so far, at most T.
     """

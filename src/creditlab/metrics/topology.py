@@ -20,7 +20,7 @@ from creditlab.keys import Positive, PositiveInt
 def neural_persistence(weight: Tensor, generator: Generator, *, p: Positive, shuffles: PositiveInt) -> dict[str, float]:
     """How late a layer's units are joined as its weights come in from the largest on: 0 if all that is needed to join
     them is as large as the largest, near 1 if most are joined by weights near zero only. The null has the same weights
-    in other places, so that the ratio tells of their arrangement alone; 1 is what an arrangement at random gives.
+    in other places, so that the ratio describes only their arrangement; a random arrangement gives 1.
     Inputs and units are the vertices. Sizes are relative to the layer's own largest (the paper: to the network's). NaN
     for a zero matrix.
 
@@ -28,7 +28,7 @@ def neural_persistence(weight: Tensor, generator: Generator, *, p: Positive, shu
 
     Range: value and null 0 to 1; ratio 0 or more.
     Unit: none.
-    Cost: spanning trees of out · rest edges, one and one a shuffle.
+    Cost: spanning trees of out · rest edges, one, and one per shuffle.
     Source: Rieck et al., "Neural persistence", ICLR 2019 (arXiv 1812.09764).
     Parts: value; null, its mean over `shuffles` permutations of the weights; ratio, value/null.
     """
@@ -48,15 +48,15 @@ def neural_persistence(weight: Tensor, generator: Generator, *, p: Positive, shu
 def correlation_persistence(activation: Tensor, generator: Generator, *, shuffles: PositiveInt) -> dict[str, float]:
     """How far the units of a block are from joining into one correlated cluster: the mean lifetime of the components of
     the graph of units at distance 1 − |correlation| over samples; the total persistence is (units − 1) times that. The
-    null permutes the samples of each unit by itself, which leaves what chance gives over so many samples. Units that
+    null permutes the samples of each unit by itself, which leaves what chance gives with n samples. Units that
     are constant over samples, dead ones above all, are left out; NaN where fewer than two are left.
 
         mean over the edges of the minimum spanning tree of 1 − |corr(hᵢ, hⱼ)|
 
     Range: value and null 0 (all correlated) to 1 (none); ratio 0 or more.
     Unit: none; units a count.
-    Cost: correlations and a spanning tree of units² edges, one and one a shuffle.
-    Source: H₀ of the correlation graph as in Corneanu et al., CVPR 2020 (arXiv 2005.00450); null and form own.
+    Cost: correlations and a spanning tree of units² edges, one, and one per shuffle.
+    Source: H₀ of the correlation graph as in Corneanu et al., CVPR 2020 (arXiv 2005.00450); null and form by creditlab.
     Parts: value; null, its mean over `shuffles` permutations; ratio, value/null; units, how many entered.
     """
     h = activation.detach().cpu().double()

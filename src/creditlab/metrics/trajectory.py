@@ -1,8 +1,9 @@
-"""The last gradients of a run, layer by layer: what the dimensionality of its trajectory is told from.
+"""The last gradients of a run, layer by layer: the dimensionality of its trajectory is computed from them.
 
-A gradient with more entries than `projection` is kept as a count sketch (each entry goes with a random sign into a
-random one of so many bins, both fixed by the layer's shape): linear, so the sketch of a trajectory has no greater rank
-than the trajectory, and an inner product of two sketches is right on average with a standard deviation of at most
+A gradient with more entries than `projection` is kept as a count sketch (each entry is added, with a
+random sign, to a random one of `projection` bins; both depend only on the layer's shape). The sketch is linear, so the
+sketch of a trajectory has no higher rank than the trajectory. An inner product of two sketches is unbiased and has a
+standard deviation of at most
 √(2/projection) ‖g‖‖g'‖.
 
 Source: Charikar, Chen, Farach-Colton, "Finding frequent items in data streams", 2002; Weinberger et al., "Feature

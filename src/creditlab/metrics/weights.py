@@ -1,7 +1,7 @@
 """What a weight matrix W (out, rest) looks like: a row is a unit's weights, a convolution's filters are flattened.
 
 σ are the singular values, in falling order, k = min(out, rest) of them. What is not defined, as for a zero matrix, is
-NaN, and so is all that is asked of a matrix with an entry that is not finite. Computed in float64 unless said.
+NaN, and so is all that is asked of a matrix with an entry that is not finite. Computed in float64 by default.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def direction_stable_rank(weight: Tensor) -> float:
     Range: 1 to the rank.
     Unit: none.
     Cost: one set of singular values of its own (rows rounded to float32, which keeps 1e-7).
-    Source: control for `stable_rank`, own.
+    Source: creditlab, as a control for `stable_rank`.
     """
     rows = weight.double()
     norms = rows.norm(dim=1, keepdim=True)
@@ -154,8 +154,8 @@ def tail(singular_values: Tensor) -> dict[str, float]:
 
 def neuron_angle(weight: Tensor) -> float:
     """How far apart the units' weights point: the mean angle over all pairs of rows. 90° is what random directions
-    give, not an achievement: their mean scatters about it by √(2/n(n−1)) of `neuron_angle_null_spread`. Rows of zeros
-    have no direction and are left out; NaN where fewer than two are left.
+    give, not a result of training: their mean scatters about it by √(2/n(n−1)) of `neuron_angle_null_spread`. Rows of
+    zeros have no direction and are left out; NaN where fewer than two are left.
 
         mean over i < j of arccos(wᵢ·wⱼ / ‖wᵢ‖‖wⱼ‖)
 
@@ -168,7 +168,7 @@ def neuron_angle(weight: Tensor) -> float:
 
 
 def neuron_angle_spread(weight: Tensor) -> float:
-    """How much the angles between rows differ from pair to pair; to be read beside `neuron_angle_null_spread`. NaN
+    """How much the angles between rows differ from pair to pair; compare it with `neuron_angle_null_spread`. NaN
     where `neuron_angle` is.
 
         standard deviation over i < j of arccos(wᵢ·wⱼ / ‖wᵢ‖‖wⱼ‖)
@@ -176,7 +176,7 @@ def neuron_angle_spread(weight: Tensor) -> float:
     Range: 0 to 90.
     Unit: degrees.
     Cost: W Wᵀ.
-    Source: own.
+    Source: creditlab.
     """
     angles = _angles(weight)[0]
     return (angles - angles.mean()).square().mean().sqrt().item()
@@ -191,7 +191,7 @@ def neuron_angle_null_spread(weight: Tensor) -> float:
     Range: 90 (one dimension) down to 0.
     Unit: degrees.
     Cost: none.
-    Source: own, from the density sin^(rest−2) θ, whose characteristic function is a ratio of Gammas.
+    Source: creditlab, from the density sin^(rest−2) θ, whose characteristic function is a ratio of Gammas.
     """
     half = torch.tensor(weight.shape[1] / 2, dtype=torch.float64)
     return math.degrees(math.sqrt(torch.special.polygamma(1, half).item() / 2))
@@ -199,14 +199,14 @@ def neuron_angle_null_spread(weight: Tensor) -> float:
 
 def neuron_angle_pairs(weight: Tensor, dead: Tensor) -> dict[str, float]:
     """The mean angle of `neuron_angle` apart for pairs of living and of dead units, which it is the mean of in
-    proportion to their numbers: where most units are dead it tells of them. NaN for a kind of pair that there is not.
+    proportion to their numbers: if most units are dead, it describes those. NaN for a kind of pair that there is not.
 
         mean over i < j of each kind of arccos(wᵢ·wⱼ / ‖wᵢ‖‖wⱼ‖)
 
     Range: angles 0 to 180; share 0 to 1.
     Unit: degrees; the share none.
     Cost: W Wᵀ, and the activations, shared.
-    Source: control for the first study's "neuron angle", own.
+    Source: creditlab, as a control for the first study's "neuron angle".
     Parts: alive_alive, alive_dead and dead_dead, the mean angle of such pairs; dead_share, the share of dead-dead ones.
     """
     angles, pairs = _angles(weight)
@@ -221,15 +221,15 @@ def filter_angle(kernel: Tensor, generator: Generator, *, pairs: PositiveInt) ->
     """How differently a convolution's spatial filters point: the mean angle over pairs of all its kh × kw slices,
     whatever input and output they join. What the first study means by the angle of convolution filters is unknown;
     `neuron_angle` is that of whole filters. In so few dimensions random directions scatter widely about 90°, by 20° in
-    3 × 3. Slices of zeros are left out; NaN where fewer than two are left. Where there are more than `pairs` pairs,
-    that many are drawn, which is exact to the spread over √pairs.
+    3 × 3. Slices of zeros are left out; NaN where fewer than two are left. If there are more than `pairs` pairs,
+    that many are sampled at random, which is exact to the spread over √pairs.
 
         mean over f ≠ g of arccos(f·g / ‖f‖‖g‖), f and g among kernel[o, i]
 
     Range: 0 to 180.
     Unit: degrees.
     Cost: at most `pairs` products of kh·kw numbers.
-    Source: own.
+    Source: creditlab.
     """
     directions = _directions(kernel.flatten(2).flatten(0, 1))[0]
     n = len(directions)

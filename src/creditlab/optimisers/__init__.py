@@ -1,1 +1,1 @@
-"""Optimisers: torch's own, and a family of maps on the singular values of the momentum (see `spectral_descent`)."""
+"""Optimisers that map the singular values of the momentum (see `spectral_descent`). SGD and AdamW are torch's."""

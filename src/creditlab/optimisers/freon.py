@@ -3,8 +3,8 @@
     w ← (1 − η λ) w − η · scale · μ U Σ^(1−2c) Vᵀ,   μ = (mean σ^q)^((1−q)/q),   q = 2(1 − c)
 
 Source: Shumaylov et al., "Muon is Not That Special" (arXiv 2605.11181); c is the exponent of Boeshertz et al. (arXiv
-2606.11123), Fig. 6. The authors iterate a rational function; here it is exact, by eigendecomposition of the Gram matrix
-of the smaller side. Whether they scale by shape, and their floor on σ, are not known.
+2606.11123), Fig. 6. The authors iterate a rational function; here the power is exact, by eigendecomposition of the
+smaller Gram matrix. The paper does not say whether they scale by shape, nor gives their floor on σ.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from creditlab.spectral import freon
 
 
 class Freon(SpectralDescent):
-    """`c` = 0: normalised SGD; ½: Muon with the exact polar factor; above: small singular values step furthest."""
+    """`c` = 0 is normalised SGD, ½ is Muon with the exact polar factor. Above ½ small singular values step furthest."""
 
     def __init__(self, params: Any, *, c: Fraction, floor: Annotated[float, Range(1e-7, 1)], **family: Any) -> None:
         super().__init__(params, **family)

@@ -2,8 +2,8 @@
 
     σ ← 4.1 σ (1 − σ²)², T times;   w ← (1 − η λ) w − η · scale · U (Σ/1.175) Vᵀ
 
-The map is deep in its chaotic range: the singular values look random, and no generator is involved. Their RMS is about
-0.6, so at equal lr a step is 0.6 of Muon's.
+The map is far in its chaotic range: the singular values look random, but no generator is used. Their RMS is about
+0.6, so at equal lr a step is 0.6 times as long as Muon's.
 
 Source: Shumaylov et al., "Muon is Not That Special" (arXiv 2605.11181).
 """

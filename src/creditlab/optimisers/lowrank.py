@@ -2,9 +2,9 @@
 
     w ← (1 − η λ) w − η · scale · U_K Σ_K V_Kᵀ
 
-Source: Boeshertz, Pascanu & Clopath, "Overcoming rank collapse in feedback alignment" (arXiv 2606.11123), Fig. 3. Their
-K, and whether they keep the singular values or the norm, are not known; the YAML's values are those of a later script
-that follows the figure.
+Source: Boeshertz, Pascanu & Clopath, "Overcoming rank collapse in feedback alignment" (arXiv 2606.11123), Fig. 3. They
+do not give K, nor say whether they keep the singular values or the norm. The values in the YAML come from a later
+script that follows the figure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from creditlab.spectral import keep_top
 
 
 class LowRank(SpectralDescent):
-    """With a `rank` that no weight exceeds, values kept and `scale: none`, this is SGD with momentum as a mean."""
+    """If `rank` exceeds that of every weight, values are kept and `scale: none`, this is SGD (momentum a mean)."""
 
     def __init__(self, params: Any, *, rank: PositiveInt, flatten: bool, restore_norm: bool, **family: Any) -> None:
         super().__init__(params, **family)

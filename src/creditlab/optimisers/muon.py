@@ -1,10 +1,10 @@
-"""Muon: descent along the polar factor of the momentum, every direction of it at full size.
+"""Muon: descent along the polar factor of the momentum, with every direction at full size.
 
-    w ← (1 − η λ) w − η · scale · U Vᵀ,   U Σ Vᵀ the momentum
+    w ← (1 − η λ) w − η · scale · U Vᵀ,   where U Σ Vᵀ is the momentum
 
 Source: Jordan et al., "Muon: an optimizer for hidden layers" (kellerjordan.github.io/posts/muon, 2024). With
-`iteration: newton_schulz`, `dtype: bfloat16` it is `torch.optim.Muon`, for weights of any shape: those of a convolution
-count as (out, in · height · width) in the map and in the scale (Jordan's code scales by the kernel's shape).
+`iteration: newton_schulz` and `dtype: bfloat16` it is `torch.optim.Muon`, but for weights of any shape. The map and the
+scale see those of a convolution as (out, in · height · width), while Jordan's code scales by the shape of the kernel.
 """
 
 from __future__ import annotations

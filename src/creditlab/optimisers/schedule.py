@@ -1,4 +1,4 @@
-"""The learning rate over training: a factor that is a function of the step, not of the steps before.
+"""The learning rate during training: a factor that depends only on the step.
 
     warm-up, step < w:   (step + 1)/(w + 1)
     then, with t = (step − w)/(total − w):   constant 1,   linear 1 − t,   cosine ½(1 + cos πt)
@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 
 
 def factor(step: int, total: int, shape: Literal["constant", "cosine", "linear"], warmup: int) -> float:
-    """The share of the full learning rate, in (0, 1], at `step` of 0 … `total` − 1; it is 1 first at `warmup`, and
-    `linear` and `cosine` would be 0 at `total`. Raises ValueError if the warm-up is longer than training.
+    """The share of the full learning rate, in (0, 1], at `step` from 0 to `total` − 1. It first reaches 1 at `warmup`.
+    `linear` and `cosine` would reach 0 at `total`. Raises ValueError if the warm-up is longer than training.
     """
     if warmup > total:
         raise ValueError(f"warmup={warmup}: must not exceed the {total} steps of training. Lower it, or train longer.")
@@ -28,6 +28,6 @@ def factor(step: int, total: int, shape: Literal["constant", "cosine", "linear"]
 
 
 def set_lr(optimiser: Optimizer, factor: float) -> None:
-    """Set every group's `lr` to `factor` of what it was built with."""
+    """Set the `lr` of every group to `factor` times its initial value."""
     for group in optimiser.param_groups:
         group["lr"] = factor * group.setdefault("initial_lr", group["lr"])

@@ -3,7 +3,7 @@
     m ← β m + (1 − β) g,   u = m, or (1 − β) g + β m with Nesterov,   u as a matrix (out, rest)
     w ← (1 − η λ) w − η · scale(out, rest) · map(u)
 
-Members differ in `map` alone: the polar factor (`muon`), the top singular directions (`lowrank`), a power of the
+The members differ only in `map`: the polar factor (`muon`), the top singular directions (`lowrank`), a power of the
 singular values (`freon`), a chaotic polynomial (`kaon`). Without momentum this is spectral descent on the gradient. A
 new member is a class with a `map`:
 
@@ -11,11 +11,11 @@ new member is a class with a `map`:
         def map(self, x):
             return x.sign()
 
-Biases, gains and embeddings, and by choice the first or last weight, go to AdamW or SGD.
+AdamW or SGD updates the biases, gains and embeddings, and optionally the first or the last weight.
 
 Sources: Jordan et al., "Muon" (kellerjordan.github.io/posts/muon, 2024), whose momentum is this running mean; scales
 from there, from Liu et al., "Muon is scalable for LLM training" (arXiv 2502.16982), and Bernstein, "Deriving Muon"
-(jeremybernste.in/writing/deriving-muon, 2025). `g` is never overwritten, as it is in Jordan's code.
+(jeremybernste.in/writing/deriving-muon, 2025). `g` is never overwritten, unlike in Jordan's code.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ SCALES: dict[str, Callable[[int, int], float]] = {
 
 
 class SpectralDescent(Optimizer):
-    """`params` are the groups of `architectures.block.parameter_groups`, whose `role` says what takes them: the map all
-    `hidden` weights, the `first` and the `last` one if so asked, never an `embedding`. Groups or parameters without a
-    role are divided by their shape: the map takes those of two or more dimensions.
+    """`params` are the groups of `architectures.block.parameter_groups`. Their `role` decides which are mapped: all
+    `hidden` weights, `first` and `last` if the keys of these names are true, never an `embedding`. Without a role the
+    shape decides: parameters of two or more dimensions are mapped.
 
     A parameter whose `.grad` is None stays as it is. Every group has its own `lr`.
     """
@@ -78,7 +78,7 @@ class SpectralDescent(Optimizer):
         self.others: Optimizer
         if others == "adamw":
             if len(others_betas) != 2:
-                raise ValueError(f"others_betas={list(others_betas)}: AdamW has two, such as [0.9, 0.95].")
+                raise ValueError(f"others_betas={list(others_betas)}: AdamW needs two, such as [0.9, 0.95].")
             betas = (others_betas[0], others_betas[1])
             self.others = AdamW(nothing, others_lr, betas, eps=others_eps, weight_decay=others_weight_decay, fused=True)
         else:
@@ -86,16 +86,16 @@ class SpectralDescent(Optimizer):
         super().__init__(params, defaults={})
         if not any(group["mapped"] for group in self.param_groups):
             raise ValueError(
-                f"first={first}, last={last}: these leave no weight of this network to {type(self).__name__}'s map. "
+                f"first={first}, last={last}: with these, {type(self).__name__} maps no weight of this network. "
                 "Set first or last to true."
             )
 
     def map(self, x: Tensor) -> Tensor:
-        """The direction of descent for momentum `x`, (out, rest) or (..., out, rest), in its shape and dtype."""
+        """The direction of descent for momentum `x`, (out, rest) or (..., out, rest), in the same shape and dtype."""
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, divided into what the map takes and what it does not."""
+        """Add a group, divided into mapped parameters and others."""
         params = param_group["params"]
         params = [params] if isinstance(params, Tensor) else list(params)
         role = param_group.get("role")
@@ -107,7 +107,7 @@ class SpectralDescent(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """One step; returns what `closure`, called first if given, returns."""
+        """One step. `closure`, if given, is called first; its result is returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -115,7 +115,7 @@ class SpectralDescent(Optimizer):
         for group in self.param_groups:
             if group["mapped"]:
                 self._descend(group)
-        # Its state and settings are ours, so that one state dict holds all; loading one replaces both objects.
+        # The other optimiser shares our state and settings, so that one state dict holds all. Loading replaces both.
         self.others.state = self.state
         self.others.param_groups = [group for group in self.param_groups if not group["mapped"]]
         self.others.step()
@@ -139,8 +139,8 @@ class SpectralDescent(Optimizer):
 
 
 def apply(f: Callable[[Tensor], Tensor], matrices: list[Tensor]) -> list[Tensor]:
-    """`f` of each matrix. On an accelerator one call takes all of a shape, since small kernels cost their launch; on a
-    CPU that is up to a third slower (four of 256 × 256).
+    """`f` of each matrix. On an accelerator one call takes all matrices of one shape, because launching many small
+    kernels is slow. On a CPU that is up to a third slower (four matrices of 256 × 256).
     """
     if not matrices or matrices[0].device.type == "cpu":
         return [f(x) for x in matrices]
@@ -148,12 +148,12 @@ def apply(f: Callable[[Tensor], Tensor], matrices: list[Tensor]) -> list[Tensor]
 
 
 def apply_stacked(f: Callable[[Tensor], Tensor], matrices: list[Tensor]) -> list[Tensor]:
-    """`f` of each matrix, with one call for all of a shape and dtype."""
-    places: dict[tuple[torch.Size, torch.dtype], list[int]] = {}
+    """`f` of each matrix, with one call for all matrices of one shape and dtype."""
+    indices_by_form: dict[tuple[torch.Size, torch.dtype], list[int]] = {}
     for i, x in enumerate(matrices):
-        places.setdefault((x.shape, x.dtype), []).append(i)
+        indices_by_form.setdefault((x.shape, x.dtype), []).append(i)
     results = list(matrices)
-    for indices in places.values():
+    for indices in indices_by_form.values():
         for i, y in zip(indices, f(torch.stack([matrices[i] for i in indices])), strict=True):
             results[i] = y
     return results

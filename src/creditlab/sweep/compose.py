@@ -21,7 +21,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from creditlab import records
-from creditlab.config import Seen, check
+from creditlab.config import Seen, checked_config
 from creditlab.sweep.plan import Planned, job, plain
 
 WHOLE_NUMBER = re.compile(r"([A-Za-z_][\w.]*)=(-?(?:0|[1-9]\d*))")  # seed=7: not worth the parser's time
@@ -107,7 +107,7 @@ class Composer:
     def planned(self, overrides: Sequence[str], sweep: Path) -> Planned:
         """The run of `overrides`, checked. Raises ConfigError, or Hydra's own errors."""
         base, settings = self._divide(overrides)
-        config = check(base.configured(settings), base.seen)
+        config = checked_config(base.configured(settings), base.seen)
         return Planned(config, sweep / records.folder_name(config), partial(base.files, settings, overrides))
 
     def _divide(self, overrides: Sequence[str]) -> tuple[Base, list[Setting]]:

@@ -18,7 +18,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from creditlab.config import GROUPS, ConfigError, check_plugin
+from creditlab.config import GROUPS, ConfigError, checked_plugin
 from creditlab.hints import did_you_mean
 
 
@@ -55,7 +55,7 @@ class Loader(ConfigLoaderImpl):
         for part in ("launcher", "sweeper"):
             node: Any = OmegaConf.to_container(config.hydra[part], resolve=True)
             choice = f"hydra/{part}={config.hydra.runtime.choices[f'hydra/{part}']}"
-            config.hydra[part] = check_plugin(f"hydra.{part}", node, choice)
+            config.hydra[part] = checked_plugin(f"hydra.{part}", node, choice)
         for override in later:
             with contextlib.suppress(ConfigCompositionException):
                 self._apply_overrides_to_config([override], config)

@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from creditlab import records
-from creditlab.config import GROUPS, ConfigError, check
+from creditlab.config import GROUPS, ConfigError, checked_config
 from creditlab.lock import hold
 
 
@@ -39,7 +39,7 @@ class Planned:
 
 def resolve(composed: DictConfig) -> dict[str, Any]:
     """The config of a run as plain data, checked, from what Hydra composed (its own node included)."""
-    return check(plain(composed))
+    return checked_config(plain(composed))
 
 
 def plain(composed: DictConfig) -> dict[str, Any]:
