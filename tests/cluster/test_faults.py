@@ -47,7 +47,7 @@ def test_several_workers_a_task_and_several_arrays(place, undisturbed):
 def test_cancel(place, undisturbed):
     place.submit()
     place.under_way()
-    answer = call(place.folder, "multirun/s", module="creditlab.sweep.cancel")
+    answer = call(place.folder, "multirun/s", module="creditlab.sweep.slurm.cancel")
     assert (answer.code, answer.out) == (0, "2 tasks cancelled\n")
     until(drained)
     left = [run for run in place.runs().values() if not run.finished]
@@ -88,7 +88,7 @@ def test_the_signal_before_the_time_limit(place, undisturbed):
     slurm("scancel", "--signal=USR2", job_of(place))
     until(drained)
     assert place.content() == undisturbed  # by itself: the tasks queued themselves again
-    assert "stopping: runs under way write a checkpoint first" in logs_of(place)
+    assert "stopping: each run writes a checkpoint first" in logs_of(place)
 
 
 def test_a_time_limit(place):

@@ -299,7 +299,7 @@ def test_what_broke_is_reported_at_the_end(tmp_path):
     (tmp_path / "own_metrics.py").write_text(OWN)
     command = [sys.executable, "-m", "creditlab", own("brittle", moves="true"), "sweep=s", *SMALL]
     single = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert "absent: brittle, step 1: RuntimeError: it moved" in single.stdout
+    assert "not computed: brittle, step 1: RuntimeError: it moved" in single.stdout
     sweep = subprocess.run([*command[:3], "-m", *command[3:], "seed=1,2"], cwd=tmp_path, capture_output=True, text=True)
-    assert "absent in 2 runs: brittle, step 1: RuntimeError: it moved" in sweep.stderr
+    assert "not computed in 2 runs: brittle, step 1: RuntimeError: it moved" in sweep.stderr
     assert sweep.returncode == 0

@@ -109,9 +109,9 @@ def runs_all(folder):
         (["architecture=mlp,lenet"], "architecture=lenet on dataset=digits"),
         (["optimiser.lr=0.1,-1"], "optimiser=adamw: Invalid learning rate: -1"),
         (["dataset=digits,mnist"], "MNIST is not on this machine"),
-        (["optimiser.lr=range(0)"], "optimiser.lr=range(0): stands for no value at all, so there is no run"),
+        (["optimiser.lr=range(0)"], "optimiser.lr=range(0): has no values, so nothing would run"),
         (["optimiser.lr=range(10000000)"], "20,000,000 runs asked for (2 of seed × 10,000,000 of optimiser.lr), more"),
-        (["optimiser.lr=0.1,0.2", "hydra.sweeper.max_runs=3"], "If they are meant: hydra.sweeper.max_runs=4"),
+        (["optimiser.lr=0.1,0.2", "hydra.sweeper.max_runs=3"], "If you want that many, give hydra.sweeper.max_runs=4"),
         (["hydra.sweeper.exclude=3"], "hydra.sweeper.exclude=3: must be a list, each a mapping"),
         (["hydra.sweeper.exclude=[{seed:0},{seed:1}]"], "hydra.sweeper.exclude leaves no run"),
         (["hydra.launcher.workers=0"], "hydra.launcher.workers=0: must be a whole number at least 1"),
@@ -226,7 +226,7 @@ def test_a_sweep_deleted_under_way_says_so(creditlab, own_package):
         "--config-dir=my_conf", "-m", "sweep=s", "algorithm=mine", "seed=0,1", "hydra.launcher.workers=1"
     )
     assert answer.code == 2
-    assert "multirun/s was deleted or moved away" in answer.err
+    assert "multirun/s was deleted or moved" in answer.err
     assert not (own_package / "multirun" / "s").exists()
 
 

@@ -52,8 +52,8 @@ def test_once_checkpoints_and_leaves_a_clear_state(tmp_path, number):
     process.send_signal(number)
     code, err = ended(process)
     assert code == 130
-    assert "stopping: runs under way write a checkpoint first" in err
-    assert "The same command goes on from here." in err
+    assert "stopping: each run writes a checkpoint first" in err
+    assert "The same command resumes from here." in err
     found = records.read_sweep(tmp_path / "multirun" / "s")
     assert 1 <= len(found) <= 2
     assert {run.status for run in found} == {"unfinished"}
@@ -115,6 +115,6 @@ def test_a_worker_stopped_by_someone_leaves_its_run_resumable_and_is_told(tmp_pa
     os.kill(worker, signal.SIGTERM)
     code, err = ended(process)
     assert code == 1
-    assert "2 runs are left as the workers were stopped" in err
+    assert "2 runs are not finished, because the workers were stopped" in err
     (run,) = records.read_sweep(tmp_path / "multirun" / "s")
     assert (run.status, (run.folder / "checkpoint.pt").exists()) == ("unfinished", True)

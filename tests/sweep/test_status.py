@@ -1,5 +1,5 @@
 from creditlab import records
-from creditlab.sweep.census import census
+from creditlab.sweep.status import survey
 
 
 def test_failures_of_one_cause_are_told_together_whatever_folder_they_name(tmp_path):
@@ -8,6 +8,6 @@ def test_failures_of_one_cause_are_told_together_whatever_folder_they_name(tmp_p
         folder = sweep / name
         folder.mkdir(parents=True)
         records.fail(folder, {}, OSError(28, "No space left on device", str(folder / "weights.safetensors")), step=3)
-    (cause,) = census(sweep).problems
+    (cause,) = survey(sweep).problems
     assert cause == "OSError: [Errno 28] No space left on device: 'weights.safetensors'"
-    assert len(census(sweep).problems[cause]) == 2
+    assert len(survey(sweep).problems[cause]) == 2

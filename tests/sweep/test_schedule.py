@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from creditlab.sweep.expect import Expectation, Queue
 from creditlab.sweep.plan import Planned
+from creditlab.sweep.schedule import Expectation, Schedule
 
 
 def run(algorithm, seed=0, lr=0.1):
@@ -16,8 +16,8 @@ def run(algorithm, seed=0, lr=0.1):
     return Planned(config, Path(f"{algorithm}-{seed}-{lr}"), dict)
 
 
-def names(queue):
-    return [str(queue.take()[0].folder) for _ in range(len(queue))]
+def names(schedule):
+    return [str(schedule.take()[0].folder) for _ in range(len(schedule))]
 
 
 def test_the_longest_comes_first_and_what_is_unknown_before_it_once():
@@ -25,19 +25,19 @@ def test_the_longest_comes_first_and_what_is_unknown_before_it_once():
     known.learn(run("bp", 7).config, 2.0)
     known.learn(run("fa", 7).config, 9.0)
     runs = [run("bp"), run("bp", 1), run("fa"), run("es"), run("es", 1)]
-    assert names(Queue(runs, known)) == ["es-0-0.1", "fa-0-0.1", "es-1-0.1", "bp-0-0.1", "bp-1-0.1"]
+    assert names(Schedule(runs, known)) == ["es-0-0.1", "fa-0-0.1", "es-1-0.1", "bp-0-0.1", "bp-1-0.1"]
 
 
 def test_what_is_learnt_on_the_way_changes_the_order():
-    queue = Queue([run(a, s) for a in ("bp", "es") for s in range(3)], Expectation())
-    assert names_of_two(queue) == ["bp", "es"]
-    queue.expectation.learn(run("es").config, 100.0)
-    queue.expectation.learn(run("bp").config, 1.0)
-    assert [name.split("-")[0] for name in names(queue)] == ["es", "es", "bp", "bp"]
+    schedule = Schedule([run(a, s) for a in ("bp", "es") for s in range(3)], Expectation())
+    assert names_of_two(schedule) == ["bp", "es"]
+    schedule.expectation.learn(run("es").config, 100.0)
+    schedule.expectation.learn(run("bp").config, 1.0)
+    assert [name.split("-")[0] for name in names(schedule)] == ["es", "es", "bp", "bp"]
 
 
-def names_of_two(queue):
-    return [str(queue.take()[0].folder).split("-")[0] for _ in range(2)]
+def names_of_two(schedule):
+    return [str(schedule.take()[0].folder).split("-")[0] for _ in range(2)]
 
 
 def test_expected_seconds_are_means_of_the_most_alike():
@@ -51,18 +51,18 @@ def test_expected_seconds_are_means_of_the_most_alike():
     assert known.of(run("bp", 3, lr=7).config) == pytest.approx(12.0)
     assert known.of(run("fa").config) is None
     assert known.guess(run("fa").config) == pytest.approx(12.0)
-    assert Queue([run("bp"), run("bp", 1), run("fa")], known).seconds() == pytest.approx(3 + 3 + 12)
-    assert Queue([run("bp")], Expectation()).seconds() is None
+    assert Schedule([run("bp"), run("bp", 1), run("fa")], known).seconds() == pytest.approx(3 + 3 + 12)
+    assert Schedule([run("bp")], Expectation()).seconds() is None
 
 
 def test_runs_that_differ_in_nothing_but_the_seed_are_taken_at_once():
     runs = [run(a, s, lr) for s in range(3) for a, lr in (("bp", 0.1), ("bp", 0.2), ("fa", 0.1))]
     elsewhere = run("bp", 3)
     elsewhere.config["device"] = "cuda:1"
-    queue = Queue([*runs, elsewhere], Expectation())
+    schedule = Schedule([*runs, elsewhere], Expectation())
     taken = []
-    while queue:
-        taken.append(sorted(str(run.folder) for run in queue.take(2)))
+    while schedule:
+        taken.append(sorted(str(run.folder) for run in schedule.take(2)))
     pairs = [[f"{kind[:2]}-{s}-{kind[2:]}" for s in (0, 1)] for kind in ("bp0.1", "bp0.2", "fa0.1")]
     assert all(pair in taken for pair in pairs)
     assert ["bp-3-0.1"] in taken

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from creditlab import records
 from creditlab.config import ConfigError
-from creditlab.sweep import beyond
+from creditlab.sweep import combinations
 
 GRID = {"algorithm": ["bp", "es"], "optimiser": ["adamw", "muon"], "seed": ["0", "1"]}
 
@@ -19,7 +19,9 @@ def value(text):
 
 
 def runs(levels=GRID, zip=(), pairs=(), exclude=(), include=()):
-    return [set(run) for run in beyond.runs(levels, beyond.zipped(levels, zip), pairs, exclude, include, value)]
+    return [
+        set(run) for run in combinations.runs(levels, combinations.zipped(levels, zip), pairs, exclude, include, value)
+    ]
 
 
 def test_a_grid_is_the_product():
