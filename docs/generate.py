@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from creditlab.config import GROUPS, SUPPLIED, Config, Metrics, Training, Trajectory, describe, function
-from creditlab.metrics import scope_of
+from creditlab.scopes import scope_of
 from creditlab.signature import signature
 
 ROOT = Path(__file__).parents[1]

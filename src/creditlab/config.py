@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 from creditlab.hints import did_you_mean
 from creditlab.keys import Count, Folder, Fraction, NonNegative, Positive, PositiveInt, Range, Words
-from creditlab.metrics import ANYWHERE, SCOPES, scope_of
+from creditlab.scopes import ANYWHERE, SCOPES, scope_of
 from creditlab.signature import Elsewhere, Signature, TargetError, defined_in, signature
 
 GROUPS = ("algorithm", "optimiser", "dataset", "architecture")

@@ -2,7 +2,7 @@
 
 A metric's positional parameters name what it observes, its keyword-only ones are keys of its YAML node. It gives a
 number, recorded as `<scope>/<layer>/<metric>`, or a mapping, whose parts are recorded as `<metric>_<part>`. It applies
-to the layers that show everything it asks for. `SCOPES` says what there is; beside it, everywhere:
+to the layers that show everything it asks for. `creditlab.scopes` lists these names. Every metric may also ask for:
 
     generator            the metric's own stream of random numbers (on the CPU), the same at every look and for every
                          run of a seed, so that runs are compared on the same draws
@@ -46,22 +46,3 @@ signals/<layer> and signals/<block>, at probe steps, on the training batch of th
     true_error           (batch, units, space)    likewise; where the rule's error is of the same samples
     trajectory           (T, entries)             the rule's gradients at the last T steps of `metrics.trajectory`
 """
-
-SCOPES = {
-    "weights": ("weight", "singular_values", "initial_weight", "kernel", "dead", "feedback"),
-    "activations": ("activation", "activation_map", "initial_activation", "label"),
-    "network": (
-        *("network", "predict", "x", "pixels", "normalise", "scores", "features"),
-        *("readout_weight", "readout_bias", "surrogate", "label"),
-    ),
-    "signals": ("gradient", "update", "error", "true_gradient", "true_error", "trajectory"),
-}
-OF_CHANGES = {"weight", "singular_values"}
-ANYWHERE = ("generator",)
-
-
-def scope_of(names: tuple[str, ...]) -> str | None:
-    """The scope in which all of `names` are seen; None where there is none."""
-    if not set(names) - set(ANYWHERE):
-        return None
-    return next((scope for scope, seen in SCOPES.items() if set(names) <= {*seen, *ANYWHERE}), None)
