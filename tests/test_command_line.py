@@ -57,10 +57,10 @@ def refused(tmp_path, monkeypatch, capsys):
         monkeypatch.delenv("HYDRA_FULL_ERROR")
         with pytest.raises(SystemExit) as end:
             main()
-        said = capsys.readouterr()
-        assert (end.value.code, said.out) == (2, "")
+        output = capsys.readouterr()
+        assert (end.value.code, output.out) == (2, "")
         assert not list(tmp_path.glob("multirun/*/*"))
-        return said.err
+        return output.err
 
     return give
 
@@ -137,8 +137,8 @@ def test_a_command_line_that_cannot_be_meant(refused, arguments, message):
     ],
 )
 def test_a_key_that_only_the_swept_options_have_reaches_them(refused, arguments):
-    assert "MNIST is not on this machine: there is no" in (said := refused(*arguments, "dataset.root=elsewhere"))
-    assert "elsewhere/MNIST" in said
+    assert "MNIST is not on this machine: there is no" in (message := refused(*arguments, "dataset.root=elsewhere"))
+    assert "elsewhere/MNIST" in message
 
 
 def test_mistakes_in_a_folder_of_ones_own(refused, tmp_path):

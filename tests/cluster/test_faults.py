@@ -134,9 +134,9 @@ def test_two_copies_of_one_task(place, undisturbed):
     until(drained)
     assert "was taken over by another process" in logs_of(place)
     fast = {name.rpartition("-")[0]: value for name, value in undisturbed.items()}
-    found = {name.rpartition("-")[0]: value for name, value in place.content().items()}
-    assert found == {name: fast[name] for name in found}
-    assert len(found) == 2
+    contents = {name.rpartition("-")[0]: value for name, value in place.content().items()}
+    assert contents == {name: fast[name] for name in contents}
+    assert len(contents) == 2
 
 
 def test_over_its_memory(place):

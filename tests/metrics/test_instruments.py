@@ -132,7 +132,7 @@ def test_those_that_find_nothing_to_look_at_are_named_once_before_a_sweep(plan, 
     ]
     preflight(runs)
     assert capsys.readouterr().err == (
-        "creditlab: instruments left out where network and rule show no such thing: feedback_alignment (feedback); "
+        "creditlab: metrics skipped, because network and rule lack what they observe: feedback_alignment (feedback); "
         "filter_angle (kernel); patches (kernel); transfer_accuracy (surrogate)\n"
     )
     preflight([plan(*SMALL)])

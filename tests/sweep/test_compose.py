@@ -62,18 +62,18 @@ def test_any_overrides(composer, tmp_path_factory, overrides):
         with pytest.raises(type(refusal), match=f"^{re.escape(str(refusal))}$"):
             composer.planned(overrides, sweep)
         return
-    found = composer.planned(overrides, sweep)
-    assert found.config == expected.config
-    assert repr(found.config) == repr(expected.config)  # types and order, too
-    assert found.folder == expected.folder
-    assert found.hydra["config.yaml"] == expected.hydra["config.yaml"]
-    written = OmegaConf.create(found.hydra["hydra.yaml"])
+    fast = composer.planned(overrides, sweep)
+    assert fast.config == expected.config
+    assert repr(fast.config) == repr(expected.config)  # types and order, too
+    assert fast.folder == expected.folder
+    assert fast.hydra["config.yaml"] == expected.hydra["config.yaml"]
+    written = OmegaConf.create(fast.hydra["hydra.yaml"])
     assert written.hydra.overrides.task == overrides
     wanted = OmegaConf.create(expected.hydra["hydra.yaml"])
     wanted.hydra.job = written.hydra.job
     wanted.hydra.overrides.task = overrides
     assert written == wanted
-    assert found.hydra["overrides.yaml"] == OmegaConf.to_yaml(OmegaConf.create(overrides))
+    assert fast.hydra["overrides.yaml"] == OmegaConf.to_yaml(OmegaConf.create(overrides))
 
 
 def test_a_sweep_composes_each_combination_of_options_once(composer, tmp_path):

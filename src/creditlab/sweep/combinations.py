@@ -28,7 +28,7 @@ def zipped(levels: Levels, groups: Sequence[Sequence[str]]) -> list[list[Point]]
     """The axes of the grid: one per key, but a single one for all keys of a group in `groups`."""
     axes = {key: [{key: text} for text in texts] for key, texts in levels.items()}
     for keys in groups:
-        check_keys("zip", keys, axes)
+        require_given("zip", keys, axes)
         lengths = {key: len(axes[key]) for key in keys}
         if len(set(lengths.values())) != 1:
             numbers = ", ".join(f"{number} of {key}" for key, number in lengths.items())
@@ -53,7 +53,7 @@ def runs(
             raise ConfigError(f"hydra.sweeper.pairs: {pair} must have the keys when and set, each a mapping.")
     for name, combinations in (("pairs", [pair["when"] for pair in pairs]), ("exclude", exclude)):
         for combination in combinations:
-            check_keys(name, combination, levels)
+            require_given(name, combination, levels)
 
     def matches(point: Point, combination: Mapping) -> bool:
         return all(key in point and value(f"key={point[key]}") == level for key, level in combination.items())
@@ -68,7 +68,7 @@ def runs(
             yield [f"{key}={text}" for key, text in point.items()]
 
 
-def check_keys(name: str, keys: Iterable[str], given_keys: Iterable[str]) -> None:
+def require_given(name: str, keys: Iterable[str], given_keys: Iterable[str]) -> None:
     """Raise ConfigError for a key that is not given to any run: it would match nothing."""
     for key in keys:
         if key not in given_keys:

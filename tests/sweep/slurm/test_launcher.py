@@ -73,9 +73,9 @@ def planned(algorithm, seed):
     return Planned(config, Path(f"{algorithm}-{seed}"), dict)
 
 
-def packed(runs, known=None, **keys):
+def packed(runs, seconds_of=None, **keys):
     expectation = Expectation()
-    for algorithm, taken in (known or {}).items():
+    for algorithm, taken in (seconds_of or {}).items():
         expectation.learn(planned(algorithm, 99).config, taken)
     tasks = launcher(**keys).pack(Worklist(to_do=runs, expectation=expectation))
     return [[str(run.folder) for run in task] for task in tasks]

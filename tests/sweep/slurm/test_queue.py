@@ -9,8 +9,8 @@ def test_submissions_read_back(tmp_path):
     folder.mkdir(parents=True)
     arrays = [queue.Array("7", 0, 2), queue.Array("8", 2, 1)]
     queue.Submission(folder, [["a"], ["b", "c"], ["d"]], arrays).write()
-    (found,) = queue.submissions(tmp_path)
-    assert dict(found.jobs()) == {"7_0": ["a"], "7_1": ["b", "c"], "8": ["d"]}
+    (submission,) = queue.submissions(tmp_path)
+    assert dict(submission.jobs()) == {"7_0": ["a"], "7_1": ["b", "c"], "8": ["d"]}
     (folder / "submission.json").write_text("{")
     with pytest.raises(records.RecordError, match=r"Move .* away"):
         queue.submissions(tmp_path)

@@ -4,13 +4,13 @@ from creditlab.sweep.slurm import snapshot
 
 
 def test_a_snapshot_holds_creditlab_and_the_users_own_modules_only(tmp_path, monkeypatch):
-    own = tmp_path / "own"
-    (own / "my_package_of_rules" / "deep").mkdir(parents=True)
-    (own / "my_package_of_rules" / "__init__.py").write_text("")
-    (own / "my_package_of_rules" / "deep" / "table.csv").write_text("1,2")
-    (own / "my_module_of_rules.py").write_text("import my_helper_of_rules")
-    (own / "my_helper_of_rules.py").write_text("")
-    monkeypatch.syspath_prepend(str(own))
+    user_folder = tmp_path / "own"
+    (user_folder / "my_package_of_rules" / "deep").mkdir(parents=True)
+    (user_folder / "my_package_of_rules" / "__init__.py").write_text("")
+    (user_folder / "my_package_of_rules" / "deep" / "table.csv").write_text("1,2")
+    (user_folder / "my_module_of_rules.py").write_text("import my_helper_of_rules")
+    (user_folder / "my_helper_of_rules.py").write_text("")
+    monkeypatch.syspath_prepend(str(user_folder))
     __import__("my_package_of_rules")
     __import__("my_module_of_rules")
     snapshot.take(tmp_path / "source")
