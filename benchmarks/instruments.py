@@ -32,10 +32,10 @@ import torch
 
 from benchmarks.measure import console, load, plan, show
 from creditlab import seeding
-from creditlab.metrics import SCOPES
 from creditlab.metrics.observe import evaluate
 from creditlab.metrics.probe import gradients
 from creditlab.parts import Parts, assemble
+from creditlab.scopes import SCOPES
 from creditlab.training import CHUNK, train
 
 NETWORKS = {  # overrides, steps of a usual run, samples of the part that a copy of the network is measured on

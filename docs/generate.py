@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from creditlab.config import GROUPS, SUPPLIED, Config, Metrics, Training, Trajectory, import_target
-from creditlab.metrics import scope_of
+from creditlab.scopes import scope_of
 from creditlab.signature import signature
 from creditlab.values import allowed_values
 

@@ -57,10 +57,10 @@ def refused(tmp_path, monkeypatch, capsys):
         monkeypatch.delenv("HYDRA_FULL_ERROR")
         with pytest.raises(SystemExit) as end:
             main()
-        said = capsys.readouterr()
-        assert (end.value.code, said.out) == (2, "")
+        output = capsys.readouterr()
+        assert (end.value.code, output.out) == (2, "")
         assert not list(tmp_path.glob("multirun/*/*"))
-        return said.err
+        return output.err
 
     return give
 
@@ -75,11 +75,11 @@ def refused(tmp_path, monkeypatch, capsys):
         (["algorithm=[bp]"], "algorithm=[bp]: must name one option."),
         (["algorithm="], "algorithm=: must name one option."),
         (["-m", "algorithm=bp,null"], "algorithm=null: must name one option."),
-        (["training={stepz: 4}"], "training: lacks a key that is given."),
+        (["training={stepz: 4}"], "training: one of the keys that you give does not exist."),
         (["metrics.instruments=null"], "metrics.instruments=null: must be a mapping"),
         (["hydra.run.dir=null"], "Error merging override hydra.run.dir=null: field 'hydra.run.dir' is not Optional"),
         (["~algorithm"], "~algorithm: must name one option."),
-        (["algorithm={scale: 1}"], "algorithm: lacks a key that is given."),
+        (["algorithm={scale: 1}"], "algorithm: one of the keys that you give does not exist."),
         (["+algorithm=bp"], "algorithm: an option is chosen already. Write algorithm=… without a plus"),
         (["+algorithm=fa"], "algorithm: an option is chosen already. Write algorithm=… without a plus"),
         (["hydra/launcher=pol"], "hydra/launcher=pol: there is no such option. Did you mean pool?"),
@@ -99,8 +99,8 @@ def refused(tmp_path, monkeypatch, capsys):
         (["experiment=demo"], "write +experiment=demo, with the plus"),
         (["-m", "experiment=demo,mnist/bp"], "write +experiment=demo, with the plus"),
         (["+experiment=nope"], "mnist/bp, mnist/dfa"),
-        (["hydra.sweeper.budget=smoke"], "hydra.sweeper.budget=smoke: is of a sweep, and this is a single run."),
-        (["hydra/launcher=slurm"], "hydra/launcher=slurm: is of a sweep, and this is a single run."),
+        (["hydra.sweeper.budget=smoke"], "hydra.sweeper.budget=smoke: belongs to a sweep, and this is a single run."),
+        (["hydra/launcher=slurm"], "hydra/launcher=slurm: belongs to a sweep, and this is a single run."),
         (["+experiment=rank_collapse/depth", "dataset=digits"], "is a sweep, and this is a single run: creditlab -m"),
         (["-m", "+experiment=mnist/bp,rank_collapse/depth"], "depth is a sweep of its own, so give it alone"),
         (["-m", "+experiment=rank_collapse/depth", "hydra.sweeper.budget=smok"], "full, small, smoke. Did you mean s"),
@@ -112,8 +112,8 @@ def refused(tmp_path, monkeypatch, capsys):
         (["-m", "seed=0,1", "--cfg", "job"], "give one of --run, --multirun, --cfg"),
         (["--resolve", "seed=1"], "--resolve goes with --cfg or --help."),
         (["--cfg", "jo"], "invalid choice: 'jo' (choose from"),
-        (["-m", "seed=range(0)"], "seed=range(0): stands for no value at all"),
-        (["-m", "sweep=a,b"], "sweep=a,b: cannot be swept, for it does not tell one run from another."),
+        (["-m", "seed=range(0)"], "seed=range(0): has no values, so nothing would run"),
+        (["-m", "sweep=a,b"], "sweep=a,b: cannot be swept, because it does not change a run's result."),
         (["-m", "threads=1,2"], "threads=1,2: cannot be swept"),
         (["-m", "sweep=../x", "seed=0,1"], "sweep='../x': must be text of letters, digits"),
         (["-m", "optimiser.lr=interval(0,1)"], "a grid needs its values"),
@@ -137,8 +137,8 @@ def test_a_command_line_that_cannot_be_meant(refused, arguments, message):
     ],
 )
 def test_a_key_that_only_the_swept_options_have_reaches_them(refused, arguments):
-    assert "MNIST is not on this machine: there is no" in (said := refused(*arguments, "dataset.root=elsewhere"))
-    assert "elsewhere/MNIST" in said
+    assert "MNIST is not on this machine: there is no" in (message := refused(*arguments, "dataset.root=elsewhere"))
+    assert "elsewhere/MNIST" in message
 
 
 def test_mistakes_in_a_folder_of_ones_own(refused, tmp_path):

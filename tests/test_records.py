@@ -154,7 +154,7 @@ def test_resuming_drops_the_history_after_the_checkpoint(tmp_path):
 
 def test_a_folder_of_another_config_is_refused_and_the_keys_named(tmp_path):
     finished(tmp_path / "run")
-    with pytest.raises(records.RecordError, match=r"optimiser\.lr: 0\.1 there, 0\.2 now"):
+    with pytest.raises(records.RecordError, match=r"optimiser\.lr: 0\.1 in the folder, 0\.2 now"):
         records.open_run(tmp_path / "run", changed(optimiser__lr=0.2))
     records.open_run(tmp_path / "run", changed(device="cpu", threads=4))
 
@@ -211,8 +211,8 @@ SPOILT = {
     "run.json a list": (lambda f: (f / "run.json").write_text("[]"), "run.json: not a JSON object"),
     "metrics a list": (lambda f: edit(f / "summary.json", metrics=[1, 2]), "metrics"),
     "no metrics": (lambda f: (f / "summary.json").write_text('{"schema": 1, "status": "complete"}'), "no 'identity'"),
-    "arrays deleted": (lambda f: (f / "arrays.npz").unlink(), "arrays.npz is not there"),
-    "arrays cut": (lambda f: (f / "arrays.npz").write_bytes(b"PK"), "arrays.npz is not there as it was written"),
+    "arrays deleted": (lambda f: (f / "arrays.npz").unlink(), "arrays.npz is missing"),
+    "arrays cut": (lambda f: (f / "arrays.npz").write_bytes(b"PK"), "arrays.npz is missing or not of the size"),
 }
 
 
@@ -338,12 +338,12 @@ def test_plans(tmp_path):
 )  # fmt: skip
 def test_a_spoilt_plan_says_what_to_do(tmp_path, text):
     (tmp_path / "sweep.json").write_text(text)
-    with pytest.raises(records.SpoiltPlan, match=r"sweep\.json: .*given again, makes it anew"):
+    with pytest.raises(records.SpoiltPlan, match=r"sweep\.json: .*write it anew"):
         records.read_plan(tmp_path)
 
 
 def test_a_plan_of_a_newer_creditlab_is_not_called_spoilt(tmp_path):
     (tmp_path / "sweep.json").write_text('{"schema": 2}')
-    with pytest.raises(records.RecordError, match="of a newer creditlab") as found:
+    with pytest.raises(records.RecordError, match="of a newer creditlab") as refusal:
         records.read_plan(tmp_path)
-    assert not isinstance(found.value, records.SpoiltPlan)
+    assert not isinstance(refusal.value, records.SpoiltPlan)

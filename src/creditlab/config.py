@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from creditlab.hints import did_you_mean
 from creditlab.keys import Count, Folder, Fraction, NonNegative, Positive, PositiveInt, Range
-from creditlab.metrics import ANYWHERE, SCOPES, scope_of
+from creditlab.scopes import ANYWHERE, SCOPES, scope_of
 from creditlab.signature import Signature, TargetError, defined_in, signature
 from creditlab.values import REFUSED, allowed_values, allowed_words, as_yaml, fit
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, after a kill and after a power cut."""
+"""Writing files so that each is complete or does not exist, even after a kill or a power cut."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Have `write` fill a file aside, sync it, and move it to `path`: the old file or the new is there, no part, even
-    after a power cut (which of the two it then is, only `sync_folder` makes sure).
+    """Have `write` fill a temporary file, sync it, and move it to `path`. So `path` is the old file or the new
+    one, never a part, even after a power cut. Only `sync_folder` makes sure that it is the new one.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -27,13 +27,13 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             aside.unlink()
-        if isinstance(error, OSError) and error.filename is None:  # of a full disk: say where
+        if isinstance(error, OSError) and error.filename is None:  # the disk is full: name the file
             error.filename = str(path)
         raise
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until what was moved into place in `folder` is there for good."""
+    """Wait until the files that were moved into `folder` are safe from a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -42,7 +42,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def finite(value: Any) -> Any:
-    """NaN and infinities as null, for JSON has none of them."""
+    """The same with null instead of NaN and infinities, which JSON lacks."""
     if isinstance(value, Mapping):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""A request to stop: a signal makes it, and the training loop obeys at the end of a step, after a checkpoint.
+"""A request to stop. A signal makes it; the training loop obeys at the end of a step, after a checkpoint.
 
-The first Ctrl-C asks; a second one ends the process at once, as it would have done without us.
+The first Ctrl-C is a request. A second one ends the process at once, as Ctrl-C does by default.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was stopped as asked; its folder holds what it resumes from."""
+    """A run was stopped on request; its folder holds what it needs to resume."""
 
 
 _asked: list[signal.Signals] = []
 
 
 def watch(*signals: signal.Signals) -> None:
-    """Take each of `signals` as a request to stop."""
+    """From now on each of `signals` is a request to stop."""
     for number in signals:
         signal.signal(number, _ask)
 
@@ -29,5 +29,5 @@ def _ask(number: int, frame: FrameType | None) -> None:
 
 
 def asked() -> signal.Signals | None:
-    """The signal that asked this process to stop, if one did."""
+    """The first signal that asked this process to stop; None if there was none."""
     return _asked[0] if _asked else None

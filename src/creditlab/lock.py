@@ -1,16 +1,17 @@
-"""One process a folder: a lock that names its holder, does not outlive it, and fences a forgotten one off.
+"""One process per folder: a lock that names its holder, does not outlive it, and stops a holder that was replaced.
 
-    with hold(folder) as lock:      # Held, if another process is at it
+    with hold(folder) as lock:      # raises Held if another process is working on the folder
         ...
-        lock.check()                # Lost, if another has taken over since: before every write
+        lock.check()                # before every write: raises Lost if another process has taken over
 
-The lock is a file, written aside and hard-linked into place: atomic on local disks and on NFS alike, and it says who
-holds it. Advisory locks (`fcntl`, `flock`) depend on how a shared disk is mounted, vanish unnoticed when its server
-restarts, and tell nobody whose they are.
+The lock is a file. It is written under another name and then hard-linked to its own, which is atomic on local disks and
+on NFS. The file names the holder. Advisory locks (`fcntl`, `flock`) do not: they also depend on how a shared disk is
+mounted, and they vanish unnoticed when its server restarts.
 
-A holder on this machine is dead when its process is gone; elsewhere, when its *heartbeat*, the modification time that
-it renews every `BEAT` seconds, is older than `DEAD`; and SLURM starts a job anew only when it believes the former copy
-dead. Belief can be wrong, so taking over replaces the file, and the former holder finds that out before it writes.
+A holder on this machine is dead when its process is gone. A holder on another machine counts as dead when its
+*heartbeat*, the modification time that it renews every `BEAT` seconds, is older than `DEAD` seconds. SLURM restarts a
+job only when it believes that the former copy is dead. Such a belief can be wrong. So a process that takes over
+replaces the file, and the former holder notices that before it writes.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-BEAT, DEAD = 15.0, 120.0  # seconds; a shared disk may show a heartbeat a minute late
+BEAT, DEAD = 15.0, 120.0  # seconds; a shared disk may show a heartbeat up to a minute late
 NAME = "lock"
 
 
 class Held(ValueError):
-    """Another process, alive, is at work in the folder; the message is meant for the user."""
+    """Another process is working on the folder; the message is meant for the user."""
 
 
 class Lost(RuntimeError):
@@ -41,33 +42,35 @@ class Lost(RuntimeError):
 
 @dataclass(frozen=True)
 class Holder:
-    """Whose a lock is. `place` tells machines and their restarts apart, `born` processes of one number."""
+    """The process that holds a lock. `place` identifies a machine since its start. `born` identifies a process among
+    those with the same number.
+    """
 
     host: str
     place: str
     pid: int
     born: str
     job_id: str | None
-    restarts: int  # how often SLURM has started the job again
+    restarts: int  # how often SLURM has restarted the job
     token: str
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}" + (f", job {self.job_id}" if self.job_id else "")
 
     def alive(self, age: float) -> bool:
-        """Whether it still runs, `age` seconds after its last heartbeat (negative where a clock was put back)."""
+        """Whether it still runs, `age` seconds after its last heartbeat. `age` is negative if a clock was set back."""
         if self.born and self.place == _place():
             return _born(self.pid) == self.born
         return abs(age) < DEAD
 
     def superseded_by(self, other: Holder) -> bool:
-        """Whether `other` is what SLURM started in its place."""
+        """Whether `other` is the copy of the job that SLURM started instead of this one."""
         return self.job_id is not None and self.job_id == other.job_id and self.restarts < other.restarts
 
 
 @functools.cache
 def _place() -> str:
-    """This machine since it started, and the space in which its process numbers count."""
+    """Identifies this machine since its start, and the namespace of its process numbers."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -75,7 +78,7 @@ def _place() -> str:
 
 
 def _born(pid: int) -> str:
-    """When the process started; '' if it is gone."""
+    """When the process started; empty if it is gone."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if state in "ZX" else fields[18]
@@ -85,9 +88,9 @@ def _born(pid: int) -> str:
 
 def job() -> tuple[str | None, int]:
     """The SLURM job (`12_3` for a task of an array) that this process belongs to, and how often it was restarted."""
-    of = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+    job_id = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
     task = os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{of}_{task}" if of and task else of, int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+    return f"{job_id}_{task}" if job_id and task else job_id, int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 def _me() -> Holder:
@@ -97,7 +100,7 @@ def _me() -> Holder:
 
 
 def _read(path: Path) -> tuple[Holder, float] | None:
-    """The holder and the time of its heartbeat; None where there is no lock."""
+    """The holder and the time of its heartbeat; None if there is no lock."""
     try:
         with open(path, "rb") as file:
             beat, content = os.fstat(file.fileno()).st_mtime, file.read()
@@ -107,13 +110,13 @@ def _read(path: Path) -> tuple[Holder, float] | None:
         raise Held(f"{path} cannot be read ({error.strerror}). Move it away.") from None
     try:
         return Holder(**json.loads(content)), beat
-    except (ValueError, TypeError):  # not of ours, or spoilt: only its age can tell
+    except (ValueError, TypeError):  # not one of ours, or broken: then only its age counts
         return Holder("an unknown host", "", 0, "", None, 0, ""), beat
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a lock says to a reader."""
+    """What a lock shows to a reader."""
 
     holder: Holder
     age: float  # seconds since its heartbeat
@@ -121,16 +124,17 @@ class Claim:
 
 
 def claim(folder: Path) -> Claim | None:
-    """Who is at work in `folder`, or was when it died; None if nobody holds its lock."""
-    found = _read(folder / NAME)
-    if found is None:
+    """Who is working on `folder`, or was working on it and died; None if there is no lock."""
+    content = _read(folder / NAME)
+    if content is None:
         return None
-    age = time.time() - found[1]
-    return Claim(found[0], age, found[0].alive(age))
+    holder, heartbeat = content
+    age = time.time() - heartbeat
+    return Claim(holder, age, holder.alive(age))
 
 
 class Lock:
-    """The lock of `folder`, held. `hold` makes and releases it."""
+    """The lock of `folder`, while this process holds it. `hold` makes and releases it."""
 
     def __init__(self, folder: Path, wait: float) -> None:
         self.path, self.me, self.lost = folder / NAME, _me(), False
@@ -138,8 +142,8 @@ class Lock:
         until = time.monotonic() + wait
         while not self._take():
             if time.monotonic() >= until:
-                found = _read(self.path)
-                raise Held(f"{folder} is being worked on by {found[0] if found else 'another process'}.")
+                content = _read(self.path)
+                raise Held(f"{folder} is being worked on by {content[0] if content else 'another process'}.")
             time.sleep(0.05)
         threading.Thread(target=self._beat, daemon=True).start()
 
@@ -151,12 +155,12 @@ class Lock:
             with contextlib.suppress(FileExistsError, FileNotFoundError):
                 os.link(aside, self.path)
                 return True
-            found = _read(self.path)
-            if found is None:
+            content = _read(self.path)
+            if content is None:
                 return False
-            holder, beat = found
-            age = aside.stat().st_mtime - beat  # both by the clock of the disk
-            if holder.token != self.me.token:  # else the link was made, and only the answer was lost
+            holder, heartbeat = content
+            age = aside.stat().st_mtime - heartbeat  # the clock of the disk gives both times
+            if holder.token != self.me.token:  # if they are equal, the link was made, and only the answer was lost
                 if holder.alive(age) and not holder.superseded_by(self.me):
                     return False
                 os.replace(aside, self.path)
@@ -165,17 +169,17 @@ class Lock:
             aside.unlink(missing_ok=True)
 
     def _mine(self) -> bool:
-        found = _read(self.path)
-        return found is not None and found[0].token == self.me.token
+        content = _read(self.path)
+        return content is not None and content[0].token == self.me.token
 
     def check(self) -> None:
-        """Raise Lost if the lock is another's by now."""
+        """Raise Lost if another process holds the lock by now."""
         if self.lost or not self._mine():
             raise Lost(f"{self.path.parent} was taken over by another process, deleted or moved away.")
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT):
-            with contextlib.suppress(OSError, Held):  # of a shared disk that does not answer: try again
+            with contextlib.suppress(OSError, Held):  # a shared disk does not answer: try again
                 if not self._mine():
                     self.lost = True
                     return

@@ -1,4 +1,4 @@
-"""Where a process runs, and of which versions."""
+"""On which machine a process runs, and with which versions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("creditlab", "torch", "torchvision", "numpy", "hydra-core", "scikit-
 
 @cache
 def provenance() -> dict[str, Any]:
-    """Host, process, SLURM job, versions and commit: asked once a process."""
+    """Host, process, SLURM job, versions and commit. They are looked up once per process."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -28,9 +28,9 @@ def provenance() -> dict[str, Any]:
 
 
 def _git() -> dict[str, Any] | None:
-    """The commit of the source and whether it was changed since; None outside a checkout."""
+    """The commit of the source, and whether files were changed since; None outside a checkout."""
     source = Path(__file__).parent
-    if (source / "git.json").exists():  # a snapshot says what it is of
+    if (source / "git.json").exists():  # a snapshot holds the commit that it was taken from
         return json.loads((source / "git.json").read_text())
     command = ["git", "-C", str(source), "status", "--porcelain=v2", "--branch", "--", str(source)]
     try:

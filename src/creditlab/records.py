@@ -2,11 +2,13 @@
 
     multirun/<sweep>/<label>-<identity>/   run.json  history.jsonl  arrays.npz  weights.safetensors  summary.json ...
 
-*Identity* is the first 12 hex digits of the SHA-256 of the resolved config as canonical JSON, less the keys that cannot
-change the result (`EXCLUDED`). Every file but the history is written aside, synced and moved into place, and
-`summary.json` comes last, so a reader never sees half a file and *finished* means: the summary parses, its digest of
-the history matches, and the files that it names are there, each of its size. Nothing is ever unpickled but the
-checkpoint's tensors (`weights_only`). Only the holder of the folder's lock (`creditlab.lock`) writes.
+The *identity* of a run (its run ID) is the first 12 hex digits of the SHA-256 of the resolved config as canonical JSON.
+The keys that cannot change the result (`EXCLUDED`) are left out of it.
+
+Every file except the history is written under another name, synced and then moved to its own. So a reader never sees
+half a file. `summary.json` comes last. A run is *finished* if the summary parses, if its digest of the history matches,
+and if the files that it names exist with the sizes that it names. Nothing is ever unpickled except the tensors of a
+checkpoint (`weights_only`). Only the holder of the folder's lock (`creditlab.lock`) writes.
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from creditlab.files import finite, sync_folder, to_json, write_arrays, write_json, write_whole  # noqa: F401 (for who writes records)
+from creditlab.files import finite, sync_folder, to_json, write_arrays, write_json, write_whole  # noqa: F401 (for modules that write records)
 from creditlab.provenance import provenance
 
 SCHEMA = 1
-CONFUSED = 1000  # classes of which a confusion matrix is kept at most: one of 50,257 tokens is 2.5 billion counts
+CONFUSED = 1000  # no confusion matrix for more classes: with 50,257 tokens it would hold 2.5 billion counts
 EXCLUDED = (
     "choices",
     "dataset.download",
@@ -48,27 +50,25 @@ FINISHED: tuple[Status, ...] = ("complete", "diverged")
 KEPT = (
     "arrays.npz",
     "weights.safetensors",
-)  # beside the history: the summary has their sizes
+)  # the summary has their sizes
 
 
 class RecordError(ValueError):
-    """A folder that does not hold the records it should; the message is meant for the user."""
+    """A folder does not hold the records that it should hold; the message is meant for the user."""
 
 
 class SpoiltPlan(RecordError):
-    """A `sweep.json` that says nothing any more; the run folders still do."""
+    """A `sweep.json` is unreadable; the folders of the runs are not affected."""
 
 
 class NewerSchema(ValueError):
-    """A record that a later creditlab wrote, which must not be taken for a spoilt one."""
+    """A later creditlab wrote this record. It must not be taken for a broken one."""
 
 
 # Identity ------------------------------------------------------------------------------------------------------------
 
 
-LEAVES = frozenset(
-    (str, int, float, bool, type(None), list)
-)  # for sure: whether a value is a Mapping takes long to tell
+LEAVES = frozenset((str, int, float, bool, type(None), list))  # tested first: isinstance(value, Mapping) is slow
 
 
 def flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -94,13 +94,13 @@ def identifies(key: str) -> bool:
 
 
 def identity(config: Mapping) -> str:
-    """12 hex digits, the same for the same experiment whatever the order of keys."""
+    """12 hex digits: the same for the same experiment, in whatever order its keys are."""
     canonical = json.dumps(identifying(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def folder_name(config: Mapping) -> str:
-    """`<label>-<identity>`, the label readable: algorithm, optimiser, dataset, architecture, seed."""
+    """`<label>-<identity>`. The label is readable: algorithm, optimiser, dataset, architecture, seed."""
     choices = config["choices"]
     parts = [choices[group] for group in ("algorithm", "optimiser", "dataset", "architecture")]
     label = "-".join([*parts, f"s{config['seed']}"]).replace("/", "_")
@@ -111,9 +111,9 @@ def folder_name(config: Mapping) -> str:
 
 
 class History:
-    """The append side of `history.jsonl`; `size` is what a checkpoint keeps, so that resuming drops later lines.
+    """Appends to `history.jsonl`. A checkpoint keeps `size`, so that resuming drops later lines.
 
-    It goes on in a new file, so that a former writer which still has the old one open writes into the void.
+    Resuming continues in a new file. A former writer that still has the old file open can then do no harm.
     """
 
     def __init__(self, path: Path, size: int = 0) -> None:
@@ -122,7 +122,7 @@ class History:
             write_whole(path, lambda file: file.write(kept))
         else:
             path.unlink(missing_ok=True)
-        self._file = open(path, "ab")  # noqa: SIM115 (kept open while the run goes)
+        self._file = open(path, "ab")  # noqa: SIM115 (kept open during the run)
         self.size = len(kept)
 
     def append(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
@@ -132,7 +132,7 @@ class History:
         self.size += len(line.encode())
 
     def sync(self) -> None:
-        """Before a checkpoint that counts on these lines."""
+        """To be called before a checkpoint that relies on these lines."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -145,8 +145,8 @@ def digest(path: Path) -> str:
 
 
 def find_run(folder: Path, config: Mapping) -> Run:
-    """The run of `config` as it stands in `folder`, which need not exist. Raises RecordError if the folder holds
-    another config, naming the keys that differ.
+    """The run of `config` in `folder`, which need not exist. Raises RecordError if the folder holds another config; the
+    message names the keys that differ.
     """
     run = read_run(folder)
     if run.newer:
@@ -159,19 +159,19 @@ def find_run(folder: Path, config: Mapping) -> Run:
         old, new = identifying(run.config), identifying(config)
         differ = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
         if differ:
-            shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differ[:5])
+            shown = "; ".join(f"{k}: {old.get(k)!r} in the folder, {new.get(k)!r} now" for k in differ[:5])
             raise RecordError(f"{folder} belongs to another config ({shown}). Move it away or give another folder.")
     return run
 
 
 def open_run(folder: Path, config: Mapping) -> Run:
-    """`find_run`, with the folder made if need be. Raises RecordError also where it cannot be written."""
+    """`find_run`, but makes the folder if necessary. Raises RecordError also if it cannot be written."""
     make_folder(folder)
     return find_run(folder, config)
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` if need be. Raises RecordError where it cannot be written."""
+    """Make `folder` if necessary. Raises RecordError if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -181,8 +181,8 @@ def make_folder(folder: Path) -> None:
 
 
 def begin(folder: Path, config: Mapping, hydra: Mapping[str, str]) -> None:
-    """Open the record of a run that starts, or starts again: `run.json`, and `hydra`'s files under `.hydra/`. What an
-    earlier failure left is cleared; a checkpoint stays.
+    """Open the record of a run that starts or resumes: write `run.json`, and the files of `hydra` to `.hydra/`. Remove
+    what an earlier failure left, but keep a checkpoint.
     """
     (folder / ".hydra").mkdir(exist_ok=True)
     left = [*folder.glob(".*.tmp"), *(folder / ".hydra").glob(".*.tmp")]
@@ -195,8 +195,8 @@ def begin(folder: Path, config: Mapping, hydra: Mapping[str, str]) -> None:
 
 
 def fail(folder: Path, config: Mapping, error: BaseException | str, step: int | None) -> None:
-    """Say in `error.txt` why the run stopped: the cause in the first line, then the last step (None where it is not
-    known), the traceback and the config.
+    """Write `error.txt`, which shows why the run stopped: first the cause, in one line, then the last step (`step` is
+    None if it is not known), the traceback and the config.
     """
     trace = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
     cause = f"{type(error).__name__}: {error}".splitlines()[0] if isinstance(error, BaseException) else error
@@ -208,7 +208,7 @@ def fail(folder: Path, config: Mapping, error: BaseException | str, step: int | 
 def finish(
     folder: Path, config: Mapping, status: str, step: int, metrics: Mapping[str, float], more: Mapping[str, Any]
 ) -> None:
-    """Write the summary, which makes the run finished, and drop the checkpoint. `more`: further fields of it."""
+    """Write the summary, which makes the run finished, and remove the checkpoint. `more`: its further fields."""
     head = {"schema": SCHEMA, "identity": identity(config), "status": status, "steps": step, **more}
     files = {name: (folder / name).stat().st_size for name in KEPT if (folder / name).exists()}
     tail = {"metrics": metrics, "files": files, "history_sha256": digest(folder / "history.jsonl")}
@@ -218,7 +218,7 @@ def finish(
 
 
 def forget(folder: Path) -> None:
-    """Make a finished run one that is to be done again, from its start."""
+    """Make a finished run an unfinished one that starts again from step 0."""
     for name in ("summary.json", "checkpoint.pt", "error.txt"):
         (folder / name).unlink(missing_ok=True)
 
@@ -228,7 +228,7 @@ def forget(folder: Path) -> None:
 
 @contextlib.contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Reading makes millions of objects, none of them garbage: looking for it takes a third of the time."""
+    """Reading makes millions of objects, none of them garbage. Collecting would take a third of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -240,9 +240,8 @@ def without_garbage_collection() -> Iterator[None]:
 
 @dataclass
 class Run:
-    """One run's folder as it was found. `config` is None where there is no readable `run.json`; `metrics` is empty
-    unless the run is finished; `problem` says in a line why a run is failed or corrupt; `newer` that a later creditlab
-    wrote it.
+    """The state of one run's folder. `config` is None if there is no readable `run.json`. `metrics` is empty unless the
+    run is finished. `problem` gives in one line why a run is failed or corrupt. `newer`: a later creditlab wrote it.
     """
 
     folder: Path
@@ -270,13 +269,13 @@ class Run:
 
     @property
     def broken(self) -> dict[str, str]:
-        """The instruments that failed under way, with the step and the reason (others are absent by their nature)."""
+        """The metrics that failed during the run, with the step and the reason. Other absent metrics do not apply."""
         absent = self.summary.get("absent", {})
         return {name: reason for name, reason in absent.items() if reason.startswith("step ")}
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """Flat; NaN where the value was not finite."""
+        """Flat. A value that was not finite is NaN."""
         metrics = self.summary.get("metrics", {})
         return {k: math.nan if v is None else v for k, v in metrics.items()} if None in metrics.values() else metrics
 
@@ -285,27 +284,29 @@ class Run:
             return dict(file)
 
     def history(self) -> list[dict]:
-        """The lines so far; see `read_history`."""
+        """Its lines so far; see `read_history`."""
         return read_history(self.folder / "history.jsonl")
 
 
 def read_history(path: Path) -> list[dict]:
-    """The lines of a history. One torn last line is dropped (the run was killed as it wrote); any other is an error."""
+    """The lines of a history. An incomplete last line is dropped: the run was killed while it wrote that line. Any
+    other broken line is an error.
+    """
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    torn = lines.pop()  # empty when the last line is whole
+    incomplete_line = lines.pop()  # empty if the last line is complete
     rows = []
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             row["metrics"] = {k: math.nan if v is None else v for k, v in row["metrics"].items()}
         except (ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{path}, line {number} of {len(lines) + bool(torn)}: {error}") from None
+            raise RecordError(f"{path}, line {number} of {len(lines) + bool(incomplete_line)}: {error}") from None
         rows.append(row)
     return rows
 
 
 def _load(path: Path) -> dict:
-    """The object in a JSON file. Raises FileNotFoundError, or ValueError for whatever else is wrong with it."""
+    """The object in a JSON file. Raises FileNotFoundError, or ValueError for everything else that is wrong."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -325,7 +326,7 @@ def _load(path: Path) -> dict:
 
 
 def read_run(folder: Path) -> Run:
-    """The state of the run in `folder`, told from its files alone. Never raises for what the files hold."""
+    """The state of the run in `folder`, read from its files alone. Whatever they hold, it raises no error."""
     try:
         record = _load(folder / "run.json")
         config = record.get("config")
@@ -357,12 +358,12 @@ def read_run(folder: Path) -> Run:
 def _is_identity(record: Mapping) -> bool:
     try:
         return record.get("identity") == identity(record["config"])
-    except (ValueError, TypeError, RecursionError):  # a config that no JSON of ours would hold
+    except (ValueError, TypeError, RecursionError):  # a config that creditlab cannot have written
         return False
 
 
 def _unfinished(folder: Path, record: dict) -> Run:
-    """A run without a summary."""
+    """The state of a run without a summary."""
     try:
         lines = (folder / "error.txt").read_text(errors="replace").strip().splitlines()
     except (FileNotFoundError, NotADirectoryError):
@@ -373,7 +374,7 @@ def _unfinished(folder: Path, record: dict) -> Run:
 
 
 def _check_summary(folder: Path, record: dict, summary: dict) -> None:
-    """Raises ValueError, OSError or KeyError, unless the summary is that of a finished run, whole on the disk."""
+    """Raise ValueError, OSError or KeyError unless the summary and its files are those of a finished run."""
     if summary["status"] not in FINISHED:
         raise ValueError(f"status {summary['status']!r}")
     if summary["identity"] != record["identity"]:
@@ -386,13 +387,13 @@ def _check_summary(folder: Path, record: dict, summary: dict) -> None:
     for name, size in files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
-            raise ValueError(f"{name} is not there as it was written")
+            raise ValueError(f"{name} is missing or not of the size that was written")
     if summary["history_sha256"] != digest(folder / "history.jsonl"):
         raise ValueError("history.jsonl does not match its digest")
 
 
 def run_folders(sweep: Path) -> Iterator[Path]:
-    """The folders in `sweep` that hold a run's record, by name."""
+    """The folders in `sweep` that hold the record of a run, in the order of their names."""
     with os.scandir(sweep) as entries:
         names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
     for name in names:
@@ -401,9 +402,9 @@ def run_folders(sweep: Path) -> Iterator[Path]:
 
 
 def read_sweep(sweep: Path) -> list[Run]:
-    """Every run in the folder of a sweep. Raises RecordError where there is no folder or no run in it."""
+    """Every run in the folder of a sweep. Raises RecordError if there is no such folder, or no run in it."""
     if not sweep.is_dir():
-        raise RecordError(f"{sweep} is not a folder. Give the folder of a sweep, as `creditlab -m …` printed it.")
+        raise RecordError(f"{sweep} is not a folder. Give the folder of a sweep, which `creditlab -m …` printed.")
     runs = [read_run(folder) for folder in run_folders(sweep)]
     if not runs:
         inside = sorted(p.name for p in sweep.iterdir())[:5]
@@ -416,8 +417,8 @@ def read_sweep(sweep: Path) -> list[Run]:
 
 
 def read_plan(sweep: Path) -> dict | None:
-    """`sweep.json`: the factors with their levels, and the runs planned, each with its name, identity and levels. None
-    where there is none. Raises RecordError if it cannot be read.
+    """`sweep.json`: the factors with their levels, and the planned runs, each with its name, identity and levels. None
+    if there is no such file. Raises RecordError if it cannot be read.
     """
     path = sweep / "sweep.json"
     try:
@@ -432,7 +433,7 @@ def read_plan(sweep: Path) -> dict | None:
     except NewerSchema as error:
         raise RecordError(f"{path}: {error}.") from None
     except ValueError as error:
-        raise SpoiltPlan(f"{path}: {error}. The sweep's command, given again, makes it anew; no run is lost.") from None
+        raise SpoiltPlan(f"{path}: {error}. Give the sweep's command again to write it anew; no run is lost.") from None
     return plan
 
 

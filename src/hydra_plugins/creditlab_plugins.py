@@ -1,8 +1,11 @@
-"""Hydra takes plugins from this namespace package only; creditlab's own live in `creditlab.sweep`."""
+"""creditlab's sweeper and launchers, for Hydra: it takes plugins from this namespace package only.
 
-from creditlab.sweep.grid import GridSweeper as Grid
+The classes themselves are in `creditlab.sweep`.
+"""
+
 from creditlab.sweep.pool import PoolLauncher as Pool
-from creditlab.sweep.slurm import SlurmLauncher as Slurm
+from creditlab.sweep.slurm.launcher import SlurmLauncher as Slurm
+from creditlab.sweep.sweeper import GridSweeper as Grid
 
 
 class GridSweeper(Grid):

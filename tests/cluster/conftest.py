@@ -36,10 +36,10 @@ def shell(command: str) -> None:
 
 def until(condition, patience=PATIENCE):
     deadline = time.monotonic() + patience
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.2)
-    return found
+    return result
 
 
 def queued() -> list[str]:

@@ -47,7 +47,7 @@ def test_several_workers_a_task_and_several_arrays(place, undisturbed):
 def test_cancel(place, undisturbed):
     place.submit()
     place.under_way()
-    answer = call(place.folder, "multirun/s", module="creditlab.sweep.cancel")
+    answer = call(place.folder, "multirun/s", module="creditlab.sweep.slurm.cancel")
     assert (answer.code, answer.out) == (0, "2 tasks cancelled\n")
     until(drained)
     left = [run for run in place.runs().values() if not run.finished]
@@ -88,7 +88,7 @@ def test_the_signal_before_the_time_limit(place, undisturbed):
     slurm("scancel", "--signal=USR2", job_of(place))
     until(drained)
     assert place.content() == undisturbed  # by itself: the tasks queued themselves again
-    assert "stopping: runs under way write a checkpoint first" in logs_of(place)
+    assert "stopping: each run writes a checkpoint first" in logs_of(place)
 
 
 def test_a_time_limit(place):
@@ -134,9 +134,9 @@ def test_two_copies_of_one_task(place, undisturbed):
     until(drained)
     assert "was taken over by another process" in logs_of(place)
     fast = {name.rpartition("-")[0]: value for name, value in undisturbed.items()}
-    found = {name.rpartition("-")[0]: value for name, value in place.content().items()}
-    assert found == {name: fast[name] for name in found}
-    assert len(found) == 2
+    contents = {name.rpartition("-")[0]: value for name, value in place.content().items()}
+    assert contents == {name: fast[name] for name in contents}
+    assert len(contents) == 2
 
 
 def test_over_its_memory(place):

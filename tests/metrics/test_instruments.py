@@ -134,7 +134,7 @@ def test_those_that_find_nothing_to_look_at_are_named_once_before_a_sweep(plan, 
     ]
     preflight(runs)
     assert capsys.readouterr().err == (
-        "creditlab: instruments left out where network and rule show no such thing: feedback_alignment (feedback); "
+        "creditlab: metrics skipped, because network and rule lack what they observe: feedback_alignment (feedback); "
         "filter_angle (kernel); patches (kernel); transfer_accuracy (surrogate)\n"
     )
     preflight([plan(*SMALL)])
@@ -301,7 +301,7 @@ def test_what_broke_is_reported_at_the_end(tmp_path):
     (tmp_path / "own_metrics.py").write_text(OWN)
     command = [sys.executable, "-m", "creditlab", user_metric("brittle", moves="true"), "sweep=s", *SMALL]
     single = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert "absent: brittle, step 1: RuntimeError: it moved" in single.stdout
+    assert "not computed: brittle, step 1: RuntimeError: it moved" in single.stdout
     sweep = subprocess.run([*command[:3], "-m", *command[3:], "seed=1,2"], cwd=tmp_path, capture_output=True, text=True)
-    assert "absent in 2 runs: brittle, step 1: RuntimeError: it moved" in sweep.stderr
+    assert "not computed in 2 runs: brittle, step 1: RuntimeError: it moved" in sweep.stderr
     assert sweep.returncode == 0

@@ -8,8 +8,8 @@ from torch import nn
 
 from creditlab.algorithms.base import Algorithm
 from creditlab.architectures.block import Block, weights
-from creditlab.metrics import ANYWHERE, SCOPES
 from creditlab.metrics.observe import Observation, Samples, Start, evaluate, observed, probe_steps
+from creditlab.scopes import ANYWHERE, SCOPES
 from creditlab.spectral import as_matrix
 
 

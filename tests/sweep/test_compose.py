@@ -1,10 +1,10 @@
-"""What is composed in a hurry is what Hydra composes."""
+"""The fast composer gives what Hydra composes."""
 
 import re
 
 import pytest
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
@@ -22,13 +22,11 @@ from tests.common import options
 def composer():
     if not OmegaConf.has_resolver("sweep_name"):
         OmegaConf.register_new_resolver("sweep_name", sweep_name)
-    hydra = Hydra.create_main_hydra2(task_name="creditlab", config_search_path=create_config_search_path(str(CONF)))
-    config = hydra.compose_config("config", ["metrics=none,light"], RunMode.MULTIRUN)
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=None)
-    yield Composer(context, config)
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), job_name="creditlab", version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        config = hydra.compose_config("config", ["metrics=none,light"], RunMode.MULTIRUN)
+        context = HydraContext(config_loader=hydra.config_loader, callbacks=None)
+        yield Composer(context, config)
 
 
 def by_hydra(composer, overrides, sweep):
@@ -64,18 +62,18 @@ def test_any_overrides(composer, tmp_path_factory, overrides):
         with pytest.raises(type(refusal), match=f"^{re.escape(str(refusal))}$"):
             composer.planned(overrides, sweep)
         return
-    found = composer.planned(overrides, sweep)
-    assert found.config == expected.config
-    assert repr(found.config) == repr(expected.config)  # types and order, too
-    assert found.folder == expected.folder
-    assert found.hydra["config.yaml"] == expected.hydra["config.yaml"]
-    written = OmegaConf.create(found.hydra["hydra.yaml"])
+    fast = composer.planned(overrides, sweep)
+    assert fast.config == expected.config
+    assert repr(fast.config) == repr(expected.config)  # types and order, too
+    assert fast.folder == expected.folder
+    assert fast.hydra["config.yaml"] == expected.hydra["config.yaml"]
+    written = OmegaConf.create(fast.hydra["hydra.yaml"])
     assert written.hydra.overrides.task == overrides
     wanted = OmegaConf.create(expected.hydra["hydra.yaml"])
     wanted.hydra.job = written.hydra.job
     wanted.hydra.overrides.task = overrides
     assert written == wanted
-    assert found.hydra["overrides.yaml"] == OmegaConf.to_yaml(OmegaConf.create(overrides))
+    assert fast.hydra["overrides.yaml"] == OmegaConf.to_yaml(OmegaConf.create(overrides))
 
 
 def test_a_sweep_composes_each_combination_of_options_once(composer, tmp_path):

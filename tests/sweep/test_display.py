@@ -1,7 +1,8 @@
 import pytest
 from rich.text import Text
 
-from creditlab.sweep.display import duration, safe
+from creditlab.sweep.display import Display, duration, safe
+from creditlab.sweep.plan import Planned
 
 
 @pytest.mark.parametrize(
@@ -18,8 +19,19 @@ def test_text_of_others_moves_no_cursor_and_makes_no_markup(text, shown):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "expected"),
     [(4.4, "4 s"), (89, "89 s"), (150, "2 min"), (3600, "60 min"), (9000, "2.5 h"), (1e6, "11.6 days")],
 )
-def test_durations(seconds, told):
-    assert duration(seconds) == told
+def test_durations(seconds, expected):
+    assert duration(seconds) == expected
+
+
+def test_a_run_that_another_process_took_over_is_shown_in_plain_words(tmp_path, capsys):
+    run = Planned({}, tmp_path / "bp-s0", dict)
+    with Display("1 run to do", 1, tmp_path) as display:
+        display.finished(run, "lost", "")
+    shown = capsys.readouterr().err
+    assert "[1/1] bp-s0 taken over" in shown
+    assert "1 taken over in" in shown
+    assert "stopped: 0 of 1 done. The same command resumes from here." in shown
+    assert display.counts == {"lost": 1}

@@ -27,14 +27,14 @@ def test_results_resume_and_retry(creditlab, launcher, finished_sweep, tmp_path)
     answer = creditlab(*command)
     assert answer.code == 0, answer.err
     assert "4 runs to do" in answer.err
-    found, expected = (records.read_sweep(folder / "multirun" / "s") for folder in (tmp_path, finished_sweep))
-    assert [run.name for run in found] == [run.name for run in expected]
-    for one, other in zip(found, expected, strict=True):
+    recorded, expected = (records.read_sweep(folder / "multirun" / "s") for folder in (tmp_path, finished_sweep))
+    assert [run.name for run in recorded] == [run.name for run in expected]
+    for one, other in zip(recorded, expected, strict=True):
         assert one.metrics == other.metrics
         for file in FILES:
             assert (one.folder / file).read_bytes() == (other.folder / file).read_bytes()
     assert "0 runs to do, 4 finished before" in creditlab(*command).err
-    (found[0].folder / "arrays.npz").unlink()
+    (recorded[0].folder / "arrays.npz").unlink()
     more = ["-m", "sweep=s", "algorithm=bp,fa,dfa", "seed=0", *launcher]
     again = creditlab(*more)
     assert again.code == 0, again.err
@@ -50,9 +50,9 @@ def test_failures_are_told_and_stop_no_other(creditlab, launcher, own_package):
     assert answer.code == 1
     causes = {"RuntimeError: out of luck [with] markup", "the worker process ended with SIGKILL"}
     assert all(cause in answer.err for cause in causes)
-    found = records.read_sweep(own_package / "multirun" / "s")
-    assert sorted(run.status for run in found) == ["complete", "failed", "failed"]
-    assert {run.problem for run in found} == {"", *causes}
+    recorded = records.read_sweep(own_package / "multirun" / "s")
+    assert sorted(run.status for run in recorded) == ["complete", "failed", "failed"]
+    assert {run.problem for run in recorded} == {"", *causes}
     status = creditlab("multirun/s", "--json", module="creditlab.sweep.status")
     assert status.code == 1
     assert json.loads(status.out)["counts"] == {"complete": 1, "failed": 2}

@@ -21,10 +21,10 @@ def test_factors_are_those_of_the_command_and_of_the_experiment(plan, tmp_path, 
     runs = [plan(*SMALL, f"algorithm={algorithm}", f"seed={seed}", folder=tmp_path) for algorithm, seed in grid]
     monkeypatch.setattr("sys.argv", ["/somewhere/creditlab/__main__.py", "-m", "seed=0,1"])
     write_plan(tmp_path, runs, keys)
-    found = records.read_plan(tmp_path)
-    assert found["command"] == "creditlab -m seed=0,1"
-    assert found["factors"] == {"algorithm": ["bp", "fa"], "seed": [0, 1]}
-    assert [tuple(entry["levels"].values()) for entry in found["runs"]] == grid
+    stored_plan = records.read_plan(tmp_path)
+    assert stored_plan["command"] == "creditlab -m seed=0,1"
+    assert stored_plan["factors"] == {"algorithm": ["bp", "fa"], "seed": [0, 1]}
+    assert [tuple(entry["levels"].values()) for entry in stored_plan["runs"]] == grid
 
 
 def test_without_an_experiment_they_are_the_commands():

@@ -20,12 +20,12 @@ def runs(folder):
 
 
 def test_every_run_and_the_plan_are_recorded(finished_sweep):
-    found = runs(finished_sweep)
+    recorded = runs(finished_sweep)
     names = [f"{a}-adamw-digits-mlp-s{s}" for a in ("bp", "fa") for s in (0, 1)]
-    assert {name: run.status for name, run in found.items()} == dict.fromkeys(names, "complete")
+    assert {name: run.status for name, run in recorded.items()} == dict.fromkeys(names, "complete")
     plan = records.read_plan(finished_sweep / "multirun" / "s")
     assert plan["factors"] == {"algorithm": ["bp", "fa"], "seed": [0, 1]}
-    assert {entry["name"] for entry in plan["runs"]} == {run.name for run in found.values()}
+    assert {entry["name"] for entry in plan["runs"]} == {run.name for run in recorded.values()}
     assert plan["runs"][0]["levels"] == {"algorithm": "bp", "seed": 0}
 
 
@@ -69,9 +69,9 @@ def test_a_failed_run_stops_no_other_and_is_told(creditlab, own_package):
     assert all(cause in answer.err for cause in causes)
     assert answer.err.count("error.txt") == 2
     sweep = own_package / "multirun" / "s"
-    found = records.read_sweep(sweep)
-    assert sorted(run.status for run in found) == ["complete", "failed", "failed"]
-    assert sorted(run.problem for run in found) == ["", *causes]
+    recorded = records.read_sweep(sweep)
+    assert sorted(run.status for run in recorded) == ["complete", "failed", "failed"]
+    assert sorted(run.problem for run in recorded) == ["", *causes]
     assert "said by a user's own code" in (sweep / "workers.log").read_text()
     assert "2 runs to do, 1 finished before" in creditlab(*command).err
 
@@ -109,9 +109,9 @@ def runs_all(folder):
         (["architecture=mlp,lenet"], "architecture=lenet on dataset=digits"),
         (["optimiser.lr=0.1,-1"], "optimiser=adamw: Invalid learning rate: -1"),
         (["dataset=digits,mnist"], "MNIST is not on this machine"),
-        (["optimiser.lr=range(0)"], "optimiser.lr=range(0): stands for no value at all, so there is no run"),
+        (["optimiser.lr=range(0)"], "optimiser.lr=range(0): has no values, so nothing would run"),
         (["optimiser.lr=range(10000000)"], "20,000,000 runs asked for (2 of seed × 10,000,000 of optimiser.lr), more"),
-        (["optimiser.lr=0.1,0.2", "hydra.sweeper.max_runs=3"], "If they are meant: hydra.sweeper.max_runs=4"),
+        (["optimiser.lr=0.1,0.2", "hydra.sweeper.max_runs=3"], "If you want that many, give hydra.sweeper.max_runs=4"),
         (["hydra.sweeper.exclude=3"], "hydra.sweeper.exclude=3: must be a list, each a mapping"),
         (["hydra.sweeper.exclude=[{seed:0},{seed:1}]"], "hydra.sweeper.exclude leaves no run"),
         (["hydra.launcher.workers=0"], "hydra.launcher.workers=0: must be a whole number at least 1"),
@@ -156,7 +156,7 @@ def test_a_folder_of_another_config_is_refused_before_anything_starts(creditlab,
     shutil.rmtree(runs(swept)["bp-adamw-digits-mlp-s0"].folder)
     answer = creditlab(*SWEEP)
     assert answer.code == 2
-    assert "belongs to another config (optimiser.lr: 0.5 there, 0.001 now)" in answer.err
+    assert "belongs to another config (optimiser.lr: 0.5 in the folder, 0.001 now)" in answer.err
     assert "bp-adamw-digits-mlp-s0" not in runs(swept)
 
 
@@ -174,7 +174,7 @@ def test_a_spoilt_plan_is_made_anew(creditlab, swept):
     plan.write_text('{"schema": 1, "ru')
     status = creditlab("multirun/s", module="creditlab.sweep.status")
     assert status.code == 0
-    assert "makes it anew" in status.out
+    assert "to write it anew" in status.out
     assert creditlab("-m", "sweep=s", "algorithm=bp,fa", "seed=0").code == 0
     after = json.loads(plan.read_text())
     assert {entry["name"] for entry in after["runs"]} == {entry["name"] for entry in before["runs"]}
@@ -190,11 +190,11 @@ def test_runs_that_another_process_is_at_are_left_alone(creditlab, swept):
                                            "restarts": 0, "token": "t"}))  # fmt: skip
     os.utime(dead / "lock", (0, 0))
     with hold(mine):
-        found = json.loads(creditlab("multirun/s", "--json", module="creditlab.sweep.status").out)
-        assert found["counts"] == {"complete": 2, "running": 1, "dead": 1}
-        assert [run["name"] for run in found["running"]] == [mine.name]
-        assert found["running"][0] | {"pid": os.getpid(), "step": 6, "steps": 6} == found["running"][0]
-        assert found["factors"]["algorithm"] == {"bp": {"complete": 1, "running": 1}, "fa": {"complete": 1, "dead": 1}}
+        status = json.loads(creditlab("multirun/s", "--json", module="creditlab.sweep.status").out)
+        assert status["counts"] == {"complete": 2, "running": 1, "dead": 1}
+        assert [run["name"] for run in status["running"]] == [mine.name]
+        assert status["running"][0] | {"pid": os.getpid(), "step": 6, "steps": 6} == status["running"][0]
+        assert status["factors"]["algorithm"] == {"bp": {"complete": 1, "running": 1}, "fa": {"complete": 1, "dead": 1}}
         answer = creditlab(*SWEEP)
         assert "1 run to do, 2 finished before, 1 under way elsewhere" in answer.err
         assert "process 1 on far, job 3_4" not in answer.err
@@ -226,7 +226,7 @@ def test_a_sweep_deleted_under_way_says_so(creditlab, own_package):
         "--config-dir=my_conf", "-m", "sweep=s", "algorithm=mine", "seed=0,1", "hydra.launcher.workers=1"
     )
     assert answer.code == 2
-    assert "multirun/s was deleted or moved away" in answer.err
+    assert "multirun/s was deleted or moved" in answer.err
     assert not (own_package / "multirun" / "s").exists()
 
 

@@ -12,13 +12,13 @@ def test_optuna_finds_the_best_of_its_runs(creditlab, tmp_path):
     objective = ["training.objective=test/loss", "hydra.sweeper.direction=minimize", "hydra.sweeper.n_trials=4"]
     answer = creditlab(*SEARCH, *objective, *space)
     assert answer.code == 0, answer.err
-    found = records.read_sweep(tmp_path / "multirun" / "s")
-    assert [run.status for run in found] == ["complete"] * 4
-    best = min(found, key=lambda run: run.metrics["test/loss"])
-    told = yaml.safe_load((tmp_path / "multirun" / "s" / "optimization_results.yaml").read_text())
-    assert told["best_value"] == best.metrics["test/loss"]
-    assert told["best_params"]["optimiser.lr"] == best.config["optimiser"]["lr"]
-    assert told["best_params"]["algorithm"] == best.config["choices"]["algorithm"]
+    recorded = records.read_sweep(tmp_path / "multirun" / "s")
+    assert [run.status for run in recorded] == ["complete"] * 4
+    best = min(recorded, key=lambda run: run.metrics["test/loss"])
+    results = yaml.safe_load((tmp_path / "multirun" / "s" / "optimization_results.yaml").read_text())
+    assert results["best_value"] == best.metrics["test/loss"]
+    assert results["best_params"]["optimiser.lr"] == best.config["optimiser"]["lr"]
+    assert results["best_params"]["algorithm"] == best.config["choices"]["algorithm"]
     again = creditlab(*SEARCH, *objective, *space)
     assert "0 runs to do, 2 finished before" in again.err  # the same trials are the same runs
     assert again.code == 0

@@ -52,13 +52,13 @@ def test_once_checkpoints_and_leaves_a_clear_state(tmp_path, number):
     process.send_signal(number)
     code, err = ended(process)
     assert code == 130
-    assert "stopping: runs under way write a checkpoint first" in err
-    assert "The same command goes on from here." in err
-    found = records.read_sweep(tmp_path / "multirun" / "s")
-    assert 1 <= len(found) <= 2
-    assert {run.status for run in found} == {"unfinished"}
-    assert any((run.folder / "checkpoint.pt").exists() for run in found)
-    assert not any((run.folder / "lock").exists() for run in found)
+    assert "stopping: each run writes a checkpoint first" in err
+    assert "The same command resumes from here." in err
+    recorded = records.read_sweep(tmp_path / "multirun" / "s")
+    assert 1 <= len(recorded) <= 2
+    assert {run.status for run in recorded} == {"unfinished"}
+    assert any((run.folder / "checkpoint.pt").exists() for run in recorded)
+    assert not any((run.folder / "lock").exists() for run in recorded)
     assert all(map(gone, pids(tmp_path / "multirun" / "s")))
 
 
@@ -101,10 +101,10 @@ def test_two_commands_at_once_share_the_runs(tmp_path):
     for process in both:
         code, err = ended(process)
         assert code == 0, err
-    found = records.read_sweep(tmp_path / "multirun" / "s")
-    assert [run.status for run in found] == ["complete"] * 6
+    recorded = records.read_sweep(tmp_path / "multirun" / "s")
+    assert [run.status for run in recorded] == ["complete"] * 6
     assert not list((tmp_path / "multirun" / "s").glob("**/lock"))
-    for run in found:
+    for run in recorded:
         assert [row["step"] for row in run.history()] == sorted({row["step"] for row in run.history()})
     assert len({entry["name"] for entry in records.read_plan(tmp_path / "multirun" / "s")["runs"]}) == 6
 
@@ -115,6 +115,6 @@ def test_a_worker_stopped_by_someone_leaves_its_run_resumable_and_is_told(tmp_pa
     os.kill(worker, signal.SIGTERM)
     code, err = ended(process)
     assert code == 1
-    assert "2 runs are left as the workers were stopped" in err
+    assert "2 runs are not finished, because the workers were stopped" in err
     (run,) = records.read_sweep(tmp_path / "multirun" / "s")
     assert (run.status, (run.folder / "checkpoint.pt").exists()) == ("unfinished", True)

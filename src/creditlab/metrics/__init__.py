@@ -2,7 +2,8 @@
 
 A metric's positional parameters name what it observes, its keyword-only ones are keys of its YAML node. It
 returns a number, recorded as `<scope>/<layer>/<metric>`, or a mapping, whose parts are recorded as `<metric>_<part>`.
-It applies to the layers that have everything it observes. `SCOPES` lists what can be observed. In every scope there is:
+It applies to the layers that have everything it observes. `creditlab.scopes` lists what can be observed. In every
+scope there is:
 
     generator            a separate stream of random numbers (on the CPU) for this metric. It is the same at every
                          measurement and for every run of a seed, so that runs are compared on the same draws
@@ -46,22 +47,3 @@ signals/<layer> and signals/<block>, at measurement steps, on the training batch
     true_error           (batch, units, space)    likewise; where the rule's error is of the same samples
     trajectory           (T, entries)             the rule's gradients at the last T steps of `metrics.trajectory`
 """
-
-SCOPES = {
-    "weights": ("weight", "singular_values", "initial_weight", "kernel", "dead", "feedback"),
-    "activations": ("activation", "activation_map", "initial_activation", "label"),
-    "network": (
-        *("network", "predict", "x", "pixels", "normalise", "scores", "features"),
-        *("readout_weight", "readout_bias", "surrogate", "label"),
-    ),
-    "signals": ("gradient", "update", "error", "true_gradient", "true_error", "trajectory"),
-}
-OF_CHANGES = {"weight", "singular_values"}
-ANYWHERE = ("generator",)
-
-
-def scope_of(names: tuple[str, ...]) -> str | None:
-    """The scope that contains all of `names`, or None."""
-    if not set(names) - set(ANYWHERE):
-        return None
-    return next((scope for scope, seen in SCOPES.items() if set(names) <= {*seen, *ANYWHERE}), None)

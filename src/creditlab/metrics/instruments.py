@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from creditlab import seeding
 from creditlab.algorithms.base import Algorithm, Readings
 from creditlab.architectures.block import weights
-from creditlab.metrics import SCOPES, probe, scope_of
+from creditlab.metrics import probe
 from creditlab.metrics.activations import class_means
 from creditlab.metrics.needs import require_enough
 from creditlab.metrics.observe import Metric, Observation, Samples, Start, evaluate, observed, probe_steps, unseen
 from creditlab.metrics.trajectory import Trajectory
+from creditlab.scopes import SCOPES, scope_of
 from creditlab.spectral import as_matrix
 
 # Inputs whose presence is known before any sample passes through the network, with their scope.

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 
 from creditlab.algorithms.base import Algorithm
 from creditlab.architectures.block import hidden_blocks, readout, weights
-from creditlab.metrics import ANYWHERE, OF_CHANGES, scope_of
+from creditlab.scopes import ANYWHERE, OF_CHANGES, scope_of
 from creditlab.spectral import as_matrix, singular_values
 
 ROWS = 250  # probe samples that go through the network at once

@@ -1,8 +1,8 @@
-"""From the overrides of a run to its config, as Hydra composes it, for thousands of runs.
+"""From the overrides of a run to its config, exactly as Hydra composes it, but for thousands of runs.
 
-Hydra takes 50 ms a run. But what it composes depends on few of a sweep's overrides: the options chosen. The others set
-values in the result, in the order given. So each combination of options is composed once, and values are set in copies
-of it; whatever is not plainly the setting of a value that is there (`+key=…`, `~key`, a mapping) is left to Hydra.
+Hydra takes 50 ms per run. But only few overrides of a sweep need Hydra: those that choose options. The others set
+values in the result, in the order given. So each combination of options is composed once, and the values are set in
+copies of it. An override that does more than replace an existing value (`+key=…`, `~key`, a mapping) is left to Hydra.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from creditlab import records
 from creditlab.config import Seen, checked_config
 from creditlab.sweep.plan import Planned, job, plain
 
-WHOLE_NUMBER = re.compile(r"([A-Za-z_][\w.]*)=(-?(?:0|[1-9]\d*))")  # seed=7: not worth the parser's time
+WHOLE_NUMBER = re.compile(r"([A-Za-z_][\w.]*)=(-?(?:0|[1-9]\d*))")  # seed=7: parsed without the slow parser
 PLACE = "the-overrides-of-a-run"
 Setting = tuple[str, Any]
 
 
 class Base:
-    """What Hydra composes of the options alone."""
+    """What Hydra composes from the options alone."""
 
     def __init__(self, composed: DictConfig) -> None:
         self.composed = composed
@@ -39,7 +39,7 @@ class Base:
 
     @cached_property
     def fixed(self) -> bool:
-        """Whether no value depends on another (`${…}`)."""
+        """Whether no value is computed from another one (`${…}`)."""
         return "${" not in OmegaConf.to_yaml(job(self.composed))
 
     def holds(self, settings: Sequence[Setting]) -> bool:
@@ -47,21 +47,21 @@ class Base:
         return all(isinstance(_find(self.content, key), list | str | int | float | None) for key, _ in settings)
 
     def configured(self, settings: Sequence[Setting]) -> dict[str, Any]:
-        """The plain config with `settings` made in it."""
+        """The plain config with `settings` applied."""
         if not self.fixed:
             return plain(self.with_settings(settings))
         config = dict(self.content)
         for key, value in settings:
             *parents, last = key.split(".")
             node = config
-            for parent in parents:  # copies along the way only: the rest is shared between runs
+            for parent in parents:  # copy only the nodes on the way: runs share the rest
                 node[parent] = dict(node[parent])
                 node = node[parent]
             node[last] = value
         return config
 
     def with_settings(self, settings: Sequence[Setting]) -> DictConfig:
-        """The composed config with `settings` made in it, as Hydra makes them."""
+        """The composed config with `settings` applied as Hydra applies them."""
         composed = copy.deepcopy(self.composed)
         for key, value in settings:
             OmegaConf.update(composed, key, value, merge=True)
@@ -69,25 +69,27 @@ class Base:
 
     @cached_property
     def around_overrides(self) -> list[str]:
-        """Hydra's own config as YAML, before and after the overrides, which alone differ from run to run."""
+        """Hydra's own config as YAML: the part before the overrides, and the part after them. Only the overrides differ
+        from run to run.
+        """
         hydra = OmegaConf.masked_copy(self.composed, ["hydra"])
         with open_dict(hydra):
             hydra.hydra.overrides.task = [PLACE]
-            hydra.hydra.job.id, hydra.hydra.job.num = "", 0  # a run is told by its identity
+            hydra.hydra.job.id, hydra.hydra.job.num = "", 0  # the identity names a run, not a number
         return OmegaConf.to_yaml(hydra).split(f"    task:\n    - {PLACE}\n")
 
     def files(self, settings: Sequence[Setting], overrides: Sequence[str]) -> dict[str, str]:
-        """What Hydra writes of a run, by file."""
-        told = OmegaConf.to_yaml({"task": list(overrides)})
+        """What Hydra writes about a run, by file."""
+        task = OmegaConf.to_yaml({"task": list(overrides)})
         return {
             "config.yaml": OmegaConf.to_yaml(job(self.with_settings(settings))),
-            "hydra.yaml": indent(told, "    ").join(self.around_overrides),
+            "hydra.yaml": indent(task, "    ").join(self.around_overrides),
             "overrides.yaml": OmegaConf.to_yaml(list(overrides)),
         }
 
 
 def _find(node: Any, key: str) -> Any:
-    """The value at a dotted key; `_find` itself where there is none."""
+    """The value at a dotted key; the function `_find` itself if there is none."""
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:
             return _find
@@ -111,10 +113,10 @@ class Composer:
         return Planned(config, sweep / records.folder_name(config), partial(base.files, settings, overrides))
 
     def _divide(self, overrides: Sequence[str]) -> tuple[Base, list[Setting]]:
-        """What Hydra must compose, and what is set in it afterwards."""
-        told = [(override, self._setting(override)) for override in overrides]
-        settings = [setting for _, setting in told if setting is not None]
-        base = self._base(tuple(override for override, setting in told if setting is None))
+        """What Hydra must compose, and what is then set in it."""
+        parsed = [(override, self._setting(override)) for override in overrides]
+        settings = [setting for _, setting in parsed if setting is not None]
+        base = self._base(tuple(override for override, setting in parsed if setting is None))
         if base.holds(settings):
             return base, settings
         return self._base(tuple(overrides)), []
@@ -126,7 +128,7 @@ class Composer:
         return self.bases[overrides]
 
     def _setting(self, override: str) -> Setting | None:
-        """Key and value, if the override may do no more than set a value."""
+        """Key and value, if all that the override does is to set a value."""
         if number := WHOLE_NUMBER.fullmatch(override):
             return number[1], int(number[2])
         if override not in self.parsed:
@@ -134,10 +136,10 @@ class Composer:
         return self.parsed[override]
 
     def _parse(self, override: str) -> Setting | None:
-        found = self.parser.parse_override(override)
-        key = found.key_or_group
-        chooses = "/" in key or found.package is not None or self.context.config_loader.get_group_options(key)
-        if chooses or found.type != OverrideType.CHANGE or "${" in override or found.is_sweep_override():
+        parsed = self.parser.parse_override(override)
+        key = parsed.key_or_group
+        chooses = "/" in key or parsed.package is not None or self.context.config_loader.get_group_options(key)
+        if chooses or parsed.type != OverrideType.CHANGE or "${" in override or parsed.is_sweep_override():
             return None
-        value = found.value()
+        value = parsed.value()
         return None if isinstance(value, dict) else (key, value)

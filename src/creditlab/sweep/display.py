@@ -1,4 +1,4 @@
-"""What a sweep shows as it goes: a live bar in a terminal, a line a finished run elsewhere; failures at the end."""
+"""What a sweep shows while it runs: a live bar in a terminal, else one line per finished run; failures at the end."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ MARK = {
     "diverged": "[yellow]∞[/]",
     "failed": "[red]✗[/]",
     "interrupted": "[yellow]…[/]",
-    "held": "[cyan]→[/]",  # another process is at it
-    "lost": "[cyan]→[/]",  # another process has taken over
+    "held": "[cyan]→[/]",
+    "lost": "[cyan]→[/]",
 }
+SHOWN_AS = {"held": "under way elsewhere", "lost": "taken over"}  # by another process
 CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def safe(text: str) -> str:
-    """Text of a user's code or files for a terminal: no colours, no cursor movements, no markup."""
+    """Text of a user's code or files, made safe for a terminal: no colours, no cursor movements, no markup."""
     return escape(CONTROL.sub("", text))
 
 
@@ -40,15 +41,15 @@ def duration(seconds: float) -> str:
 
 
 class Display:
-    """Tells of `total` runs to do; `plan` says so in words."""
+    """Shows how far `total` runs are. `plan` is the sentence that describes them."""
 
     def __init__(self, plan: str, total: int, sweep: Path) -> None:
         self.plan, self.total, self.sweep = plan, total, sweep
         self.console = Console(stderr=True, highlight=False)
         self.failures: list[tuple[Planned, str]] = []
         self.counts: Counter[str] = Counter()
-        self.broken: Counter[str] = Counter()  # instruments that failed under way
-        self.shares: dict[str, float] = {}  # of the runs under way, what is done
+        self.broken: Counter[str] = Counter()  # metrics that failed during a run
+        self.shares: dict[str, float] = {}  # how much of each run that is under way is done
         self.began = time.monotonic()
         self.remaining: float | None = None
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -73,37 +74,40 @@ class Display:
         self._draw()
 
     def left(self, seconds: float | None) -> None:
-        """How long the rest will take, if it is known."""
+        """How long the rest will take; None if that is not known."""
         self.remaining = seconds
         self._draw()
 
     def finished(self, run: Planned, status: str, problem: str) -> float | None:
-        """A run has ended; the seconds that it took, if it is finished."""
+        """A run has ended. Returns the seconds that it took, if it is finished."""
         self.shares.pop(run.folder.name, None)
         self.counts[status] += 1
         if status == "failed":
             self.failures.append((run, problem))
-        found = records.read_run(run.folder) if status in records.FINISHED else None
-        said = problem
-        if found and found.finished:
-            said = f"accuracy {found.metrics['test/accuracy']:.4f}, {found.summary['seconds']:.1f} s"
-            self.broken.update(f"{name}, {reason}" for name, reason in found.broken.items())
+        record = records.read_run(run.folder) if status in records.FINISHED else None
+        result = problem
+        if record and record.finished:
+            result = f"accuracy {record.metrics['test/accuracy']:.4f}, {record.summary['seconds']:.1f} s"
+            self.broken.update(f"{name}, {reason}" for name, reason in record.broken.items())
         counter = "" if self.console.is_terminal else f"[{self.counts.total()}/{self.total}] "
-        line = f"{MARK[status]} {escape(counter)}{safe(run.folder.name)} {status} {safe(said)}"
+        name = SHOWN_AS.get(status, status)
+        line = f"{MARK[status]} {escape(counter)}{safe(run.folder.name)} {name} {safe(result)}"
         self.console.print(line, soft_wrap=True)
         self._draw()
-        return found.summary.get("seconds") if found else None
+        return record.summary.get("seconds") if record else None
 
     def _draw(self) -> None:
         done = self.counts.total()
-        told = [self._tally()] if done else []
-        told += [f"{len(self.shares)} running"] if self.shares else []
-        told += [f"{60 * done / (time.monotonic() - self.began):.1f} a minute"] if done else []
-        told += [f"about {duration(self.remaining)} left"] if self.remaining is not None else []
-        self.bar.update(self.task, completed=done + sum(self.shares.values()), description=", ".join(told))
+        parts = [self._tally()] if done else []
+        parts += [f"{len(self.shares)} running"] if self.shares else []
+        parts += [f"{60 * done / (time.monotonic() - self.began):.1f} per minute"] if done else []
+        parts += [f"about {duration(self.remaining)} left"] if self.remaining is not None else []
+        self.bar.update(self.task, completed=done + sum(self.shares.values()), description=", ".join(parts))
 
     def _tally(self) -> str:
-        return ", ".join(f"{self.counts[status]} {status}" for status in MARK if self.counts[status])
+        return ", ".join(
+            f"{self.counts[status]} {SHOWN_AS.get(status, status)}" for status in MARK if self.counts[status]
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -112,16 +116,16 @@ class Display:
             self.bar.stop()
         done = sum(self.counts[status] for status in ("complete", "diverged", "failed"))
         if kind is not None or done < self.total:
-            self.say(f"stopped: {done} of {self.total} done. The same command goes on from here.")
+            self.say(f"stopped: {done} of {self.total} done. The same command resumes from here.")
         if self.counts:
             self.say(f"{self._tally()} in {duration(time.monotonic() - self.began)}: {self.sweep}")
         for reason, count in self.broken.most_common():
-            self.say(f"absent in {count} {'run' if count == 1 else 'runs'}: {reason}")
+            self.say(f"not computed in {count} {'run' if count == 1 else 'runs'}: {reason}")
         for run, problem in self.failures:
             self.console.print(f"{MARK['failed']} {safe(_evidence(run))}\n    {safe(problem)}", soft_wrap=True)
 
 
 def _evidence(run: Planned) -> str:
-    """Where to read on about a failure."""
+    """The file or folder that shows more about a failure."""
     trace = run.folder / "error.txt"
     return str(trace if trace.exists() else run.folder)

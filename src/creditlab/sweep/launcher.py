@@ -1,7 +1,8 @@
-"""What every launcher does before the first run starts: compose, check, and tell apart what is already done.
+"""What every launcher does before the first run starts: compose all runs, check them, and find those that are done.
 
-A launcher is a subclass that says how runs are started. Nothing is written before all runs are known to be valid, and
-giving the same command again does what is missing: finished runs are left alone, and those that another process is at.
+A launcher is a subclass that defines how runs are started. Nothing is written before all runs are known to be valid.
+Giving the same command again runs what is missing: finished runs are left alone, and so are runs that another process
+is working on.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from creditlab.config import ConfigError
 from creditlab.hints import did_you_mean
 from creditlab.lock import claim
 from creditlab.sweep.compose import Composer
-from creditlab.sweep.expect import Expectation
 from creditlab.sweep.plan import Planned, preflight, swept, write_plan
+from creditlab.sweep.schedule import Expectation
 
 
 class SweepFailed(RuntimeError):
@@ -30,26 +31,26 @@ class SweepFailed(RuntimeError):
 
 
 @dataclass
-class Survey:
-    """How the runs of a sweep stand before it starts."""
+class Worklist:
+    """The runs that a sweep has to do, and how many of its runs need nothing."""
 
     to_do: list[Planned] = field(default_factory=list)
-    again: list[Planned] = field(default_factory=list)  # of these, the finished ones that are to be done anew
+    again: list[Planned] = field(default_factory=list)  # the finished ones among `to_do`: they run again from the start
     finished: int = 0
-    failed: int = 0  # and to be left so
-    elsewhere: list[tuple[Planned, str]] = field(default_factory=list)  # and who is at it
+    failed: int = 0  # and not to be repeated
+    elsewhere: list[tuple[Planned, str]] = field(default_factory=list)  # and the process or job that works on it
     expectation: Expectation = field(default_factory=Expectation)
 
     def __str__(self) -> str:
-        told = [f"{len(self.to_do)} {'run' if len(self.to_do) == 1 else 'runs'} to do"]
-        told += [f"{self.finished} finished before"] if self.finished else []
-        told += [f"{self.failed} failed before"] if self.failed else []
-        told += [f"{len(self.elsewhere)} under way elsewhere"] if self.elsewhere else []
-        return ", ".join(told)
+        parts = [f"{len(self.to_do)} {'run' if len(self.to_do) == 1 else 'runs'} to do"]
+        parts += [f"{self.finished} finished before"] if self.finished else []
+        parts += [f"{self.failed} failed before"] if self.failed else []
+        parts += [f"{len(self.elsewhere)} under way elsewhere"] if self.elsewhere else []
+        return ", ".join(parts)
 
 
-def wanted(run: records.Run, retry: str) -> bool:
-    """Whether a run that is there is to be done (again): `retry` is the key of that name."""
+def must_run(run: records.Run, retry: str) -> bool:
+    """Whether a run must start, or start again. `retry` is the key of that name."""
     match run.status:
         case "complete":
             return retry == "all"
@@ -61,35 +62,35 @@ def wanted(run: records.Run, retry: str) -> bool:
             return True
 
 
-def survey(runs: Sequence[Planned], submitted: dict[str, str]) -> Survey:
-    """Tell `runs` apart; `submitted` names the job of each run that waits in a queue. Raises RecordError where a folder
-    holds another config.
+def worklist_of(runs: Sequence[Planned], submitted: dict[str, str]) -> Worklist:
+    """What is to do of `runs`. `submitted` gives the job of each run that waits in a queue. Raises RecordError if a
+    folder holds another config.
     """
-    found = Survey()
+    worklist = Worklist()
     for run in runs:
-        there = records.find_run(run.folder, run.config)
-        if there.finished:
-            found.expectation.learn(run.config, there.summary.get("seconds"))
-        if not wanted(there, run.config["retry"]):
-            found.finished += there.finished
-            found.failed += not there.finished
+        existing_run = records.find_run(run.folder, run.config)
+        if existing_run.finished:
+            worklist.expectation.learn(run.config, existing_run.summary.get("seconds"))
+        if not must_run(existing_run, run.config["retry"]):
+            worklist.finished += existing_run.finished
+            worklist.failed += not existing_run.finished
             continue
-        if not there.finished:
-            at_it = claim(run.folder)
-            if at_it is not None and at_it.alive:
-                found.elsewhere.append((run, str(at_it.holder)))
+        if not existing_run.finished:
+            lock_claim = claim(run.folder)
+            if lock_claim is not None and lock_claim.alive:
+                worklist.elsewhere.append((run, str(lock_claim.holder)))
                 continue
         if run.folder.name in submitted:
-            found.elsewhere.append((run, f"job {submitted[run.folder.name]}"))
+            worklist.elsewhere.append((run, f"job {submitted[run.folder.name]}"))
             continue
-        found.to_do.append(run)
-        if there.finished:
-            found.again.append(run)
-    return found
+        worklist.to_do.append(run)
+        if existing_run.finished:
+            worklist.again.append(run)
+    return worklist
 
 
 class Returned(JobReturn):
-    """What a sweeper that searches reads: the objective of a run, when it asks."""
+    """What a sweeper that searches reads: the objective of a run, at the moment when it asks."""
 
     def __init__(self, overrides: Sequence[str], run: Planned) -> None:
         super().__init__(overrides=overrides, status=JobStatus.COMPLETED)
@@ -97,10 +98,12 @@ class Returned(JobReturn):
 
     @property
     def return_value(self) -> Any:
-        found = records.read_run(self.run.folder)
-        if not found.finished:
-            raise ConfigError(f"{self.run.folder} is {found.status}: a sweeper that searches needs finished runs.")
-        return objective(found, self.run.config["training"]["objective"])
+        existing_run = records.read_run(self.run.folder)
+        if not existing_run.finished:
+            raise ConfigError(
+                f"{self.run.folder} is {existing_run.status}: a sweeper that searches needs finished runs."
+            )
+        return objective(existing_run, self.run.config["training"]["objective"])
 
     @return_value.setter
     def return_value(self, value: Any) -> None:
@@ -108,7 +111,7 @@ class Returned(JobReturn):
 
 
 def objective(run: records.Run, name: str) -> float:
-    """The metric of a finished run that `training.objective` names. Raises ConfigError if it has none of that name."""
+    """The metric of a finished run that `training.objective` names. Raises ConfigError if the run lacks it."""
     if name not in run.metrics:
         raise ConfigError(
             f"training.objective={name}: the run recorded no such metric.{did_you_mean(name, run.metrics)}"
@@ -117,41 +120,41 @@ def objective(run: records.Run, name: str) -> float:
 
 
 class SweepLauncher(Launcher):
-    """A launcher but for `start`."""
+    """A launcher without `start`, which each subclass adds."""
 
-    preflight_devices: Sequence[str] = ()  # where runs may be done instead of on their own device
-    together = 1  # runs that differ in nothing but the seed and are trained at once
+    preflight_devices: Sequence[str] = ()  # runs may use these instead of their own device
+    together = 1  # how many runs that differ in the seed alone are trained at once
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config = config
         self.composer = Composer(hydra_context, config)
 
     def check_keys(self) -> None:
-        """Raise ConfigError for keys of the launcher that cannot be together, or on this machine."""
+        """Raise ConfigError for keys of the launcher that do not work together, or not on this machine."""
 
     def submitted(self, sweep: Path) -> dict[str, str]:
         """The jobs in which runs of the sweep, by name, wait for a cluster."""
         return {}
 
-    def start(self, found: Survey, sweep: Path) -> None:
-        """Do, or have done, the runs of `found.to_do`. Raises SweepFailed when it knows that some failed."""
+    def start(self, worklist: Worklist, sweep: Path) -> None:
+        """Start the runs of `worklist.to_do`. Raises SweepFailed if some are known to have failed."""
         raise NotImplementedError
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         self.check_keys()
         sweep = Path(self.config.hydra.sweep.dir)
         with records.without_garbage_collection():
-            asked = [self.composer.planned(overrides, sweep) for overrides in job_overrides]
-            runs = list({run.folder: run for run in asked}.values())
-            found = survey(runs, self.submitted(sweep))
-        preflight(found.to_do, self.preflight_devices, self.together)
-        self.prepare(sweep, runs, found)
-        self.start(found, sweep)
-        return [Returned(overrides, run) for overrides, run in zip(job_overrides, asked, strict=True)]
+            requested = [self.composer.planned(overrides, sweep) for overrides in job_overrides]
+            runs = list({run.folder: run for run in requested}.values())
+            worklist = worklist_of(runs, self.submitted(sweep))
+        preflight(worklist.to_do, self.preflight_devices, self.together)
+        self.prepare(sweep, runs, worklist)
+        self.start(worklist, sweep)
+        return [Returned(overrides, run) for overrides, run in zip(job_overrides, requested, strict=True)]
 
-    def prepare(self, sweep: Path, runs: Sequence[Planned], found: Survey) -> None:
-        """Write what was planned, and clear what is to be done anew."""
+    def prepare(self, sweep: Path, runs: Sequence[Planned], worklist: Worklist) -> None:
+        """Write the plan, and clear the finished runs that start again."""
         records.make_folder(sweep)
         write_plan(sweep, runs, swept(self.config.hydra))
-        for run in found.again:
+        for run in worklist.again:
             records.forget(run.folder)

@@ -1,7 +1,7 @@
-"""From a list of overrides to the runs of a sweep: checked, named, told apart from what is already finished.
+"""The runs of a sweep before they start: resolved, checked, named, and written to `sweep.json`.
 
-All runs are checked before the first one starts, so one mistake starts nothing. `sweep.json` says what was planned;
-giving another command with the same folder adds to it.
+All runs are checked before the first one starts, so after a mistake nothing starts. `sweep.json` lists what was
+planned. Another command with the same folder adds to it.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class Planned:
 
     @property
     def hydra(self) -> dict[str, str]:
-        """The files of `.hydra/`, written out when the run is to be done."""
+        """The files of `.hydra/`. They are made when the run starts."""
         return self.files()
 
 
 def resolve(composed: DictConfig) -> dict[str, Any]:
-    """The config of a run as plain data, checked, from what Hydra composed (its own node included)."""
+    """The config of a run as plain, checked data, from what Hydra composed (with Hydra's own node)."""
     return checked_config(plain(composed))
 
 
 def plain(composed: DictConfig) -> dict[str, Any]:
-    """The same, not checked."""
+    """The same, without the checks."""
     choices = OmegaConf.to_container(composed.hydra.runtime.choices)
     assert isinstance(choices, dict)
     config = OmegaConf.to_container(job(composed), resolve=True)
@@ -60,7 +60,7 @@ def planned(composed: DictConfig, sweep: Path) -> Planned:
 
 
 def hydra_files(composed: DictConfig) -> dict[str, str]:
-    """What Hydra writes of a run, by file."""
+    """What Hydra writes about a run, by file."""
     return {
         "config.yaml": OmegaConf.to_yaml(job(composed)),
         "hydra.yaml": OmegaConf.to_yaml(OmegaConf.masked_copy(composed, ["hydra"])),
@@ -74,14 +74,13 @@ def job(composed: DictConfig) -> DictConfig:
 
 
 def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: int = 1) -> None:
-    """Build once each combination of parts among `runs`, so that what does not fit together is refused before anything
-    starts; on the first of `devices`, if any stand in for the runs' own. Raises ConfigError, for one that is not there,
-    and for runs that cannot be trained `together`, if more than one is to be. Says which instruments find nothing to
-    look at.
+    """Build each combination of parts among `runs` once, so that parts that do not fit together are reported before
+    anything starts. `devices`, if given, replace the devices of the runs. Raises ConfigError, also for a device that
+    does not exist, and for runs that cannot be trained `together`. Prints which metrics find nothing to observe.
     """
     if not runs:
         return
-    # these import torch: only when there is something to run
+    # these import torch, so they wait until something is to run
     from creditlab.parts import assemble, find_device
     from creditlab.together import check as check_together
 
@@ -97,45 +96,44 @@ def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: in
                 check_together(run.config, parts, together)
             lacking |= {f"{name} ({', '.join(things)})" for name, things in parts.instruments.lacking().items()}
     if lacking:
-        said = "; ".join(sorted(lacking))
-        print(f"creditlab: instruments left out where network and rule show no such thing: {said}", file=sys.stderr)
+        names = "; ".join(sorted(lacking))
+        print(f"creditlab: metrics skipped, because network and rule lack what they observe: {names}", file=sys.stderr)
 
 
 def swept(hydra: DictConfig) -> list[str]:
-    """The keys that the command line gives, and the experiment (`hydra.sweeper.params`, and the budget's)."""
-    told = [override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task]
+    """The keys that the command line sets, and the experiment (in `hydra.sweeper.params`, and in its budget)."""
+    given = [override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task]
     sweeper = hydra.get("sweeper") or {}
     budget = (sweeper.get("budgets") or {}).get(sweeper.get("budget")) or {}
-    return list(dict.fromkeys(str(key) for key in (*(sweeper.get("params") or {}), *budget, *told)))
+    return list(dict.fromkeys(str(key) for key in (*(sweeper.get("params") or {}), *budget, *given)))
 
 
 def write_plan(sweep: Path, runs: Sequence[Planned], keys: Sequence[str]) -> None:
-    """Add `runs` to `sweep.json`: the command, those of `keys` that vary as factors with their levels, every run."""
-    with hold(sweep, wait=60):  # of another command for the same sweep, which is about to write its own
+    """Add `runs` to `sweep.json`, with the command. The factors are those of `keys` that vary."""
+    with hold(sweep, wait=60):  # another command for the same sweep may be about to write its plan
         before = _read_or_rebuild(sweep)
         flat = [records.flatten(run.config) | run.config["choices"] for run in runs]
         factors: dict[str, list] = dict(before["factors"])
         for key in keys:
-            found = list(dict.fromkeys(_hashable(f.get(key)) for f in flat))
-            if len(found) > 1 or key in factors:
-                factors[key] = list(dict.fromkeys([*map(_hashable, factors.get(key, [])), *found]))
+            levels = list(dict.fromkeys(_hashable(f.get(key)) for f in flat))
+            if len(levels) > 1 or key in factors:
+                factors[key] = list(dict.fromkeys([*map(_hashable, factors.get(key, [])), *levels]))
         entries = {entry["name"]: entry for entry in before["runs"]}
         for run, values in zip(runs, flat, strict=True):
-            levels = {key: values.get(key) for key in factors}
-            name = run.folder.name
-            entries[name] = {"name": name, "identity": name.rpartition("-")[2], "levels": levels}
+            name, level_of = run.folder.name, {key: values.get(key) for key in factors}
+            entries[name] = {"name": name, "identity": name.rpartition("-")[2], "levels": level_of}
         command = shlex.join(["creditlab", *sys.argv[1:]])  # also for `python -m creditlab`
         content = {"schema": records.SCHEMA, "command": command, "factors": factors, "runs": list(entries.values())}
         records.write_json(sweep / "sweep.json", content)
 
 
 def _read_or_rebuild(sweep: Path) -> dict:
-    """The plan so far; where it is spoilt, the runs that have a folder. Their levels come back with the command."""
+    """The plan so far. If it is unreadable, the runs that have a folder, without levels: the next command adds them."""
     try:
         return records.read_plan(sweep) or {"factors": {}, "runs": []}
     except records.SpoiltPlan:
-        found = [run for run in map(records.read_run, records.run_folders(sweep)) if run.config]
-        return {"factors": {}, "runs": [{"name": r.name, "identity": r.identity, "levels": {}} for r in found]}
+        existing_runs = [run for run in map(records.read_run, records.run_folders(sweep)) if run.config]
+        return {"factors": {}, "runs": [{"name": r.name, "identity": r.identity, "levels": {}} for r in existing_runs]}
 
 
 def _hashable(value: Any) -> Any:
@@ -143,24 +141,24 @@ def _hashable(value: Any) -> Any:
 
 
 def sweep_name(name: str | None, overrides: Sequence[str], of_hydra: Sequence[str] = ()) -> str:
-    """The name of a sweep's folder: `name`, or one that only depends on which keys are swept and how others are set,
-    the budget among them.
+    """The name of a sweep's folder: `name`, or one made of the swept keys, of the values of the other keys, and of the
+    budget.
 
-    So the same command finds its folder again, and so does one with more levels or seeds.
+    So the same command finds its folder again, and so does a command with more levels or seeds.
     """
     if name is not None:
         return name
     budgets = [o.removeprefix("hydra.sweeper.") for o in of_hydra if o.startswith("hydra.sweeper.budget=")]
     parsed = [o.partition("=")[::2] for o in (*overrides, *budgets) if o != "budget=full"]
     swept = sorted({key.lstrip("+") for key, value in parsed if is_sweep(value)})
-    told = [(key.lstrip("+"), value) for key, value in parsed if records.identifies(key.lstrip("+"))]
-    fixed = sorted(f"{key}={value}" for key, value in told if not is_sweep(value))
+    identifying = [(key.lstrip("+"), value) for key, value in parsed if records.identifies(key.lstrip("+"))]
+    fixed = sorted(f"{key}={value}" for key, value in identifying if not is_sweep(value))
     text = re.sub(r"[^\w.=+-]+", "-", "_".join(["-".join(swept), *fixed]).strip("_")) or "single"
     return text if len(text) <= 100 else f"{text[:91]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def is_sweep(value: str) -> bool:
-    """Whether an override's value stands for several: `a,b`, `range(3)`, `choice(a,b)`, `glob(*)`."""
+    """Whether the value of an override stands for several values: `a,b`, `range(3)`, `choice(a,b)`, `glob(*)`."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     return OverridesParser.create().parse_override(f"key={value}").is_sweep_override()
@@ -170,8 +168,8 @@ _ARGUMENT = re.compile(rf"~(({'|'.join(GROUPS)}|metrics\.instruments\.\w+)\.[^.=
 
 
 def check_whole(composed: DictConfig) -> None:
-    """Refuse a config that lacks a key of an option, for then the silent default of a library would hold, and one whose
-    experiment's keys are not those of the run.
+    """Raise ConfigError for a config that lacks a key of an option: a library's silent default would then be used. Also
+    raise it for an experiment whose keys do not reach the run.
     """
     if "experiment" in composed:
         name = composed.hydra.runtime.choices.experiment

@@ -1,6 +1,6 @@
-"""`creditlab-status multirun/<sweep>`: what is done, running, failed and why, told from the run folders alone.
+"""`creditlab-status multirun/<sweep>`: what is done, running, failed and why. It reads the folders of the runs alone.
 
-Ends with status 1 where runs failed or are corrupt, else 0; 2 where there is no sweep.
+The exit status is 1 if runs failed or are corrupt, 2 if there is no sweep, else 0.
 """
 
 from __future__ import annotations
@@ -9,37 +9,127 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
 from creditlab import records
-from creditlab.sweep.census import STATUSES, Census, census
+from creditlab.lock import claim
 from creditlab.sweep.display import safe
 
-LEVELS = 20  # of a factor that are shown
-SHOWN = 5  # folders of one cause
+STATUSES = ("complete", "diverged", "running", "interrupted", "dead", "failed", "corrupt", "missing")
+SHOWN_AS = {"dead": "stopped"}  # in a terminal; the JSON keeps its words
+LEVELS = 20  # factors with more levels are not shown
+SHOWN = 5  # folders that are listed for one cause
 
 
-def report(found: Census) -> Group:
-    """The census for a terminal."""
-    lines: list[str | Table] = [f"[bold]{safe(found.sweep)}[/]: {found.expected} runs planned"]
-    lines += [f"  {found.counts[status]:6d} {status}" for status in STATUSES if status in found.counts]
-    lines += [_table(factor, levels) for factor, levels in found.factors.items() if 1 < len(levels) <= LEVELS]
-    for title, runs in (("running", found.running), ("[yellow]dead[/], and taken up by the next command", found.dead)):
+@dataclass
+class Survey:
+    """How far a sweep is. `counts` has the statuses of `records`, with these instead of *unfinished*: *running* (the
+    process that holds the run is alive), *dead* (that process is gone) and *interrupted* (no process holds the run).
+    *missing* is a planned run without a folder.
+    """
+
+    sweep: str
+    expected: int
+    counts: dict[str, int]
+    factors: dict[str, dict[str, dict[str, int]]]  # counts by factor and level
+    running: list[dict[str, Any]] = field(default_factory=list)  # name, host, pid, job_id, step, steps
+    dead: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    problems: dict[str, list[str]] = field(default_factory=dict)  # cause → files to read
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def bad(self) -> int:
+        return sum(map(len, self.problems.values()))
+
+
+def survey(sweep: Path) -> Survey:
+    """Read the folders, the locks and the plan of a sweep. Raises RecordError if there is no sweep."""
+    notes = []
+    try:
+        plan = records.read_plan(sweep)
+    except records.SpoiltPlan as error:
+        plan, notes = None, [str(error)]
+    if not plan or not sweep.is_dir():
+        records.read_sweep(sweep)  # if it holds no run, the error says what the folder holds instead
+    levels = {entry["name"]: entry.get("levels", {}) for entry in plan["runs"]} if plan else {}
+    statuses: dict[str, str] = {}
+    held: dict[str, list[dict]] = {"running": [], "dead": []}
+    problems: dict[str, list[str]] = defaultdict(list)
+    for run in map(records.read_run, records.run_folders(sweep)):  # one at a time: there may be 100,000
+        statuses[run.name] = run.status
+        if run.finished:
+            continue
+        lock_claim = claim(run.folder)
+        if lock_claim is not None:
+            statuses[run.name] = "running" if lock_claim.alive else "dead"
+            held[statuses[run.name]].append({"name": run.name, **asdict(lock_claim.holder), **_progress(run)})
+        elif run.status == "unfinished":
+            statuses[run.name] = "interrupted"
+        if statuses[run.name] in ("failed", "corrupt"):
+            trace = run.folder / "error.txt"
+            cause = run.problem.replace(f"{run.folder}/", "")  # a full disk, say, is then one cause for all runs
+            problems[cause].append(str(trace if trace.is_file() else run.folder))
+    missing = [name for name in levels if name not in statuses]
+    counts = Counter(statuses.values()) + Counter(missing=len(missing))
+    return Survey(
+        sweep=str(sweep),
+        expected=len(levels) if plan else len(statuses),
+        counts={status: counts[status] for status in STATUSES if counts[status]},
+        factors=_by_factor(levels, statuses),
+        **held,
+        missing=missing,
+        problems=dict(problems),
+        notes=notes,
+    )
+
+
+def _by_factor(levels: dict[str, dict[str, Any]], statuses: dict[str, str]) -> dict[str, dict[str, dict[str, int]]]:
+    """How many runs have each status, by factor and level."""
+    counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    for name, values in levels.items():
+        for factor, level in values.items():
+            counts[factor][str(level)][statuses.get(name, "missing")] += 1
+    return {factor: {level: dict(count) for level, count in by_level.items()} for factor, by_level in counts.items()}
+
+
+def _progress(run: records.Run) -> dict[str, Any]:
+    """The last step in the history of a run, and the number of its steps if the config has it."""
+    try:
+        lines = (run.folder / "history.jsonl").read_bytes().split(b"\n")[:-1]
+        step = json.loads(lines[-1])["step"]
+    except (OSError, ValueError, LookupError, TypeError):
+        step = 0
+    training = (run.config or {}).get("training")
+    return {"step": step, "steps": training.get("steps") if isinstance(training, dict) else None}
+
+
+def report(survey: Survey) -> Group:
+    """The survey for a terminal."""
+    lines: list[str | Table] = [f"[bold]{safe(survey.sweep)}[/]: {survey.expected} runs planned"]
+    lines += [
+        f"  {survey.counts[status]:6d} {SHOWN_AS.get(status, status)}" for status in STATUSES if status in survey.counts
+    ]
+    lines += [_table(factor, levels) for factor, levels in survey.factors.items() if 1 < len(levels) <= LEVELS]
+    stopped = "[yellow]stopped[/]; will resume with the next command"
+    for title, runs in (("running", survey.running), (stopped, survey.dead)):
         lines += [title] if runs else []
         for run in runs:
             job = f", job {run['job_id']}" if run["job_id"] else ""
-            at = f"step {run['step']}" + (f" of {run['steps']}" if run["steps"] else "")
-            lines.append(f"  {safe(run['name'])}  {at}  {safe(run['host'])}, process {run['pid']}{job}")
-    for cause, evidence in found.problems.items():
+            progress = f"step {run['step']}" + (f" of {run['steps']}" if run["steps"] else "")
+            lines.append(f"  {safe(run['name'])}  {progress}  {safe(run['host'])}, process {run['pid']}{job}")
+    for cause, evidence in survey.problems.items():
         lines.append(f"[red]{len(evidence)} ×[/] {safe(cause)}")
         lines += [f"      {safe(path)}" for path in evidence[:SHOWN]]
         lines += [f"      and {len(evidence) - SHOWN} more"] if len(evidence) > SHOWN else []
-    return Group(*lines, *(f"[yellow]{safe(note)}[/]" for note in found.notes))
+    return Group(*lines, *(f"[yellow]{safe(note)}[/]" for note in survey.notes))
 
 
 def _table(factor: str, levels: dict[str, dict[str, int]]) -> Table:
@@ -47,41 +137,42 @@ def _table(factor: str, levels: dict[str, dict[str, int]]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column(safe(factor))
     for status in statuses:
-        table.add_column(status, justify="right")
+        table.add_column(SHOWN_AS.get(status, status), justify="right")
     for level, counts in levels.items():
         table.add_row(safe(level), *(str(counts.get(status, "")) for status in statuses))
     return table
+
+
+def _watch(sweep: Path, latest: Survey) -> Survey:
+    """Show the survey every two seconds until nothing is left to do."""
+    with Live(report(latest), console=Console(highlight=False), auto_refresh=False) as live:
+        while latest.counts.keys() & {"running", "interrupted", "dead", "missing"}:
+            time.sleep(2)
+            latest = survey(sweep)
+            live.update(report(latest), refresh=True)
+    return latest
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("creditlab-status", description=__doc__)
     parser.add_argument("sweep", type=Path, help="the folder of a sweep")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
-    parser.add_argument("--watch", action="store_true", help="again every two seconds, until nothing is left to do")
+    parser.add_argument("--watch", action="store_true", help="print it every two seconds, until nothing is left to do")
     chosen = parser.parse_args(arguments)
     try:
-        found = census(chosen.sweep)
+        latest = survey(chosen.sweep)
         if chosen.json:
-            print(json.dumps(asdict(found), indent=1))
+            print(json.dumps(asdict(latest), indent=1))
         elif chosen.watch:
-            found = _watch(chosen.sweep, found)
+            latest = _watch(chosen.sweep, latest)
         else:
-            Console(highlight=False).print(report(found), soft_wrap=True)
+            Console(highlight=False).print(report(latest), soft_wrap=True)
     except records.RecordError as error:
         print(f"creditlab-status: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    raise SystemExit(1 if found.bad else 0)
-
-
-def _watch(sweep: Path, found: Census) -> Census:
-    with Live(report(found), console=Console(highlight=False), auto_refresh=False) as live:
-        while found.counts.keys() & {"running", "interrupted", "dead", "missing"}:
-            time.sleep(2)
-            found = census(sweep)
-            live.update(report(found), refresh=True)
-    return found
+    raise SystemExit(1 if latest.bad else 0)
 
 
 if __name__ == "__main__":

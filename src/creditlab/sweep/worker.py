@@ -1,11 +1,13 @@
-"""A worker process: does the runs that it reads from standard input, and answers in JSON lines.
+"""The worker process: it trains the runs that it reads from standard input, and answers in JSON lines.
 
-    in    [{"folder": …, "config": …, "hydra": …}, …]  runs to be trained together, mostly one
-    out   {"ready": true}  once,  {"run": …, "step": 10, "steps": 100}  as a run goes, by the name of its folder,
-          {"run": …, "status": …, "problem": …}  at its end
+    in    [{"folder": …, "config": …, "hydra": …}, …]  runs to train together, mostly a single one
+    out   {"ready": true}                                     once, at the start
+          {"run": …, "step": 10, "steps": 100}                while a run goes on; `run` is the name of its folder
+          {"run": …, "status": …, "problem": …}               at the end of a run
 
-It imports torch once and does many runs. A run that fails is answered with its cause; the worker goes on. Asked to stop
-by SIGTERM, it ends at the next step, after a checkpoint. If the sweep that it works for is killed, it finishes its run.
+It imports torch once and trains many runs. If a run fails, it answers with the cause and goes on with the next order.
+SIGTERM asks it to stop: it ends at the next step, after a checkpoint. If the sweep's own process is killed, the worker
+finishes its run. `pool_worker` is this process as the sweep sees it.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from typing import Any
 
 from creditlab import interrupt
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2)  # blocked as it is started, until it can obey
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2)  # blocked while the process starts, until it can obey
 
 
 def main() -> None:
     interrupt.watch(signal.SIGTERM)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to all; the sweep has SIGTERM for its workers
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to all processes; the sweep sends SIGTERM to workers
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     from creditlab import records
     from creditlab.lock import Held, Lost
@@ -34,28 +36,28 @@ def main() -> None:
     from creditlab.training import Steps, steps
 
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a user's code prints must not get into the answers
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of a user's code must not get into the answers
 
     def answer(message: Mapping[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):  # the sweep was killed: finish the run all the same
             answers.write(json.dumps(message) + "\n")
             answers.flush()
 
-    folders: dict[str, Path] = {}  # by the name of each, of the runs so far
-    ends: set[str] = set()  # in which runs ended
+    folders: dict[str, Path] = {}  # of all runs so far, by name
+    statuses: set[str] = set()  # with which runs have ended
 
     def begin(order: Mapping[str, Any]) -> tuple[str, Steps]:
         folder = Path(order["folder"])
         folders[folder.name] = folder
 
-        def report(step: int, steps: int, found: Mapping[str, float]) -> None:
+        def report(step: int, steps: int, metrics: Mapping[str, float]) -> None:
             answer({"run": folder.name, "step": step, "steps": steps})
 
         return folder.name, steps(order["config"], folder, report, order["hydra"])
 
     def settle(name: str, error: BaseException | None) -> None:
         status, problem = outcome(folders[name], error)
-        ends.add(status)
+        statuses.add(status)
         answer({"run": name, "status": status, "problem": problem.split("\n")[0]})
 
     def outcome(folder: Path, error: BaseException | None) -> tuple[str, str]:
@@ -75,7 +77,7 @@ def main() -> None:
     answer({"ready": True})
     for line in sys.stdin:
         train_together(dict(map(begin, json.loads(line))), settle)
-        if "interrupted" in ends:
+        if "interrupted" in statuses:
             return
 
 

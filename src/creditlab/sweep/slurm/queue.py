@@ -1,7 +1,8 @@
-"""What a sweep has submitted to SLURM, and what of it is still in the queue.
+"""What a sweep has submitted to SLURM, and which of it is still in SLURM's queue.
 
-`<sweep>/slurm/<n>/` holds a submission: `submission.json` (the arrays, and the runs of each task by name), `tasks/`
-(what each task is to do), `source/` (the code as it was), and the logs. Whether a run is done, its own folder says.
+`<sweep>/slurm/<n>/` holds a submission: `submission.json` (its job arrays, and the names of the runs of each task),
+`tasks/` (the orders of each task), `source/` (a copy of the code) and the logs. Whether a run is done, the folder of
+the run alone shows.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from creditlab.files import write_json
 
 
 class NoAnswer(RuntimeError):
-    """SLURM does not answer; the message has its own words."""
+    """SLURM does not answer; the message is its own."""
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Array:
     tasks: int
 
     def ids(self) -> list[str]:
-        """As squeue has them: a job of one task is no array."""
+        """The tasks as squeue names them. A job of one task is not an array."""
         return [f"{self.job}_{i}" for i in range(self.tasks)] if self.tasks > 1 else [self.job]
 
 
@@ -47,7 +48,7 @@ class Submission:
         write_json(self.folder / "submission.json", content)
 
     def jobs(self) -> Iterator[tuple[str, list[str]]]:
-        """Each task as squeue has it, with the names of its runs."""
+        """Each task as squeue names it, with the names of its runs."""
         for array in self.arrays:
             yield from zip(array.ids(), self.tasks[array.first :], strict=False)
 
@@ -56,16 +57,16 @@ class Submission:
 
 
 def submissions(sweep: Path) -> list[Submission]:
-    """Those of a sweep, the first one first. Raises RecordError for one that cannot be read."""
-    found = []
+    """The submissions of a sweep, in the order of time. Raises RecordError for one that cannot be read."""
+    read = []
     for path in sorted((sweep / "slurm").glob("*/submission.json"), key=lambda path: path.stat().st_mtime):
         try:
             content = json.loads(path.read_bytes())
             arrays = [Array(**array) for array in content["arrays"]]
-            found.append(Submission(path.parent, content["tasks"], arrays))
+            read.append(Submission(path.parent, content["tasks"], arrays))
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise records.RecordError(f"{path}: {error}. Move {path.parent} away once its jobs have ended.") from None
-    return found
+    return read
 
 
 def ask(*command: str) -> str:
@@ -80,13 +81,13 @@ def ask(*command: str) -> str:
 
 
 def in_queue() -> dict[str, str]:
-    """The state of each of this user's tasks that SLURM has not done with. Raises NoAnswer."""
+    """The state of each task of this user that is in SLURM's queue. Raises NoAnswer."""
     lines = ask("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i %T").splitlines()
     return dict(line.split(maxsplit=1) for line in lines)
 
 
 def waiting(sweep: Path) -> dict[str, str]:
-    """The job in which each run of the sweep, by name, is queued. Raises NoAnswer."""
-    known = submissions(sweep)
-    queued = in_queue() if known else {}
-    return {name: job for submission in known for job, names in submission.jobs() if job in queued for name in names}
+    """The queued job of each run of the sweep that is in one, by the name of the run. Raises NoAnswer."""
+    submitted = submissions(sweep)
+    queued = in_queue() if submitted else {}
+    return {name: job for entry in submitted for job, names in entry.jobs() if job in queued for name in names}

@@ -1,6 +1,6 @@
-"""`creditlab-cancel multirun/<sweep>`: take what the sweep has submitted to SLURM out of its queue.
+"""`creditlab-cancel multirun/<sweep>`: remove the sweep's jobs from SLURM's queue.
 
-Runs under way write a checkpoint first; the sweep's command, given again, goes on from there.
+Runs that are under way write a checkpoint first. The sweep's command, given again, resumes from there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from creditlab import records
-from creditlab.sweep.queue import NoAnswer, ask, in_queue, submissions
+from creditlab.sweep.slurm.queue import NoAnswer, ask, in_queue, submissions
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -18,11 +18,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("sweep", type=Path, help="the folder of a sweep")
     chosen = parser.parse_args(arguments)
     try:
-        known = submissions(chosen.sweep)
-        if not known:
+        submitted = submissions(chosen.sweep)
+        if not submitted:
             raise records.RecordError(f"{chosen.sweep} has submitted nothing to SLURM. Ctrl-C stops a sweep of a pool.")
         queued = in_queue()
-        jobs = [job for submission in known for job, _ in submission.jobs() if job in queued]
+        jobs = [job for submission in submitted for job, _ in submission.jobs() if job in queued]
         if jobs:
             ask("scancel", *dict.fromkeys(job.partition("_")[0] for job in jobs))
     except (records.RecordError, NoAnswer) as error:

@@ -1,9 +1,9 @@
-"""What SLURM runs: `python -m creditlab.sweep.task SUBMISSION FIRST` does the runs of one task of an array.
+"""What SLURM runs: `python -m creditlab.sweep.slurm.task SUBMISSION FIRST …` does the runs of one task of an array.
 
-It is a pool on the node that it got. SIGUSR2, which SLURM sends before the time limit and before preemption, and
-SIGTERM have every run write a checkpoint; after SIGUSR2 the task queues itself again. A task that is started again goes
-by the run folders alone: what is finished is skipped, what was under way is taken over from its former copy, which
-finds that out before it writes. A failed run makes the task fail, so that `sacct` tells the truth.
+A task is a pool on its node. SLURM sends SIGUSR2 before the time limit and before preemption. After SIGUSR2 or SIGTERM
+every run writes a checkpoint; after SIGUSR2 the task then queues itself again. A task that is started again reads the
+folders of its runs: it skips finished runs, and it takes over those that its former copy was working on. The former
+copy notices that before it writes. If a run failed, the task fails too, so that `sacct` shows the truth.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 
 from creditlab import interrupt
 
-if __name__ == "__main__":  # before anything else, imports included
+if __name__ == "__main__":  # before anything else, even the other imports
     interrupt.watch(signal.SIGUSR2, signal.SIGTERM)
 
 import json
@@ -23,19 +23,19 @@ from pathlib import Path
 
 from creditlab import records
 from creditlab.lock import job
-from creditlab.sweep.launcher import Survey
+from creditlab.sweep.launcher import Worklist
 from creditlab.sweep.plan import Planned
 from creditlab.sweep.pool import run_all
-from creditlab.sweep.queue import NoAnswer, ask
+from creditlab.sweep.slurm.queue import NoAnswer, ask
 
 
 def write_task(path: Path, runs: list[Planned]) -> None:
-    """Say in the file `path` what a task is to do."""
+    """Write the orders of a task to the file `path`."""
     content = [{"name": run.folder.name, "config": run.config, "hydra": run.hydra} for run in runs]
     path.write_text(json.dumps(content))
 
 
-def _runs(path: Path, sweep: Path) -> list[Planned]:
+def _read_task(path: Path, sweep: Path) -> list[Planned]:
     entries = json.loads(path.read_text())
     return [Planned(e["config"], sweep / e["name"], lambda hydra=e["hydra"]: hydra) for e in entries]  # type: ignore[misc]
 
@@ -46,17 +46,17 @@ def main() -> int:
     path = submission / "tasks" / f"{first + int(os.environ.get('SLURM_ARRAY_TASK_ID', 0))}.json"
     if not path.is_file():
         node = os.environ.get("SLURMD_NODENAME", platform.node())
-        _say(f"node {node} does not see {path}: the sweep's folder must be on a disk that all nodes share.")
+        _print(f"node {node} does not see {path}: the sweep's folder must be on a disk that all nodes share.")
         return 1
     sweep = submission.parents[1]
-    found = Survey()
-    for run in _runs(path, sweep):
+    worklist = Worklist()
+    for run in _read_task(path, sweep):
         if records.find_run(run.folder, run.config).finished:
-            found.finished += 1
+            worklist.finished += 1
         else:
-            found.to_do.append(run)
+            worklist.to_do.append(run)
     with open(sys.stderr.fileno(), "wb", closefd=False) as log:
-        ended = run_all(found, sweep, workers, devices, log, together=1)
+        ended = run_all(worklist, sweep, workers, devices, log, together=1)
     if interrupt.asked() == signal.SIGUSR2 and ended["interrupted"]:
         return _requeue(max_requeue)
     if interrupt.asked():
@@ -68,17 +68,17 @@ def _requeue(most: int) -> int:
     """Have SLURM start this task again, which ends this copy."""
     job_id, restarts = job()
     if restarts >= most:
-        _say(f"queued again {restarts} times already: give the sweep's command again, with more time for a task.")
+        _print(f"was queued again {restarts} times already: give the sweep's command again, with more time per task.")
         return 1
     try:
         ask("scontrol", "requeue", str(job_id))
     except NoAnswer as error:
-        _say(f"cannot be queued again, give the sweep's command again: {error}")
+        _print(f"cannot be queued again, so give the sweep's command again: {error}")
         return 1
     return 0
 
 
-def _say(message: str) -> None:
+def _print(message: str) -> None:
     print(f"creditlab: {message}", file=sys.stderr, flush=True)
 
 

@@ -1,7 +1,7 @@
-"""A copy of the code that runs will use, so that edits while they wait in a queue change nothing.
+"""A copy of the code that runs will use, so that edits change nothing for runs that wait in a queue.
 
-What is copied: creditlab, and each module or package of the user's own that building the runs has imported, with the
-modules beside it. What is installed (in `site-packages`) is not.
+The copy holds creditlab, and each module or package of the user's own that was imported to build the runs, with the
+modules beside it. Installed modules (in `site-packages`) are not copied.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from pathlib import Path
 import creditlab
 from creditlab.provenance import provenance
 
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "multirun")
+IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "multirun")
 
 
 def take(target: Path) -> None:
     """Copy the code to the folder `target`, for PYTHONPATH."""
     target.mkdir(parents=True)
     package = Path(creditlab.__file__).parent
-    shutil.copytree(package, target / "creditlab", ignore=LEFT_OUT)
+    shutil.copytree(package, target / "creditlab", ignore=IGNORED)
     (target / "creditlab" / "git.json").write_text(json.dumps(provenance()["git"]))
-    for path in _own_modules():
+    for path in _user_modules():
         copy = target / path.name
         if copy.exists():
             continue
         if path.is_dir():
-            shutil.copytree(path, copy, ignore=LEFT_OUT)
+            shutil.copytree(path, copy, ignore=IGNORED)
         else:
             for module in path.parent.glob("*.py"):
                 shutil.copy2(module, target / module.name)
 
 
-def _own_modules() -> set[Path]:
-    """The files or folders of the top-level modules that are neither installed, nor Python's, nor creditlab's."""
+def _user_modules() -> set[Path]:
+    """The files or folders of the imported top-level modules that are not installed, not Python's, not creditlab's."""
     roots = {Path(path).resolve() for path in (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix)}
     package = Path(creditlab.__file__).resolve().parent
-    found = set()
+    paths = set()
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if "." in name or name == "__main__" or file is None:
@@ -48,5 +48,5 @@ def _own_modules() -> set[Path]:
         installed = any(path.is_relative_to(root) for root in roots) or "site-packages" in path.parts
         if installed or path.is_relative_to(package.parent) or not file.endswith(".py"):
             continue
-        found.add(path.parent if path.name == "__init__.py" else path)
-    return found
+        paths.add(path.parent if path.name == "__init__.py" else path)
+    return paths

@@ -1,17 +1,14 @@
 """What the launcher for SLURM decides before it submits; what it submits is run in tests/cluster."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from creditlab import records
 from creditlab.config import ConfigError, checked_plugin
-from creditlab.sweep import queue, snapshot
-from creditlab.sweep.expect import Expectation
-from creditlab.sweep.launcher import Survey
+from creditlab.sweep.launcher import Worklist
 from creditlab.sweep.plan import Planned
-from creditlab.sweep.slurm import SlurmLauncher, seconds
+from creditlab.sweep.schedule import Expectation
+from creditlab.sweep.slurm.launcher import SlurmLauncher, seconds
 
 KEYS = {
     "partition": None, "account": None, "qos": None, "time": 60, "cpus": 1, "mem": None, "gres": None,
@@ -76,11 +73,11 @@ def planned(algorithm, seed):
     return Planned(config, Path(f"{algorithm}-{seed}"), dict)
 
 
-def packed(runs, known=None, **keys):
+def packed(runs, seconds_of=None, **keys):
     expectation = Expectation()
-    for algorithm, taken in (known or {}).items():
+    for algorithm, taken in (seconds_of or {}).items():
         expectation.learn(planned(algorithm, 99).config, taken)
-    tasks = launcher(**keys).pack(Survey(to_do=runs, expectation=expectation))
+    tasks = launcher(**keys).pack(Worklist(to_do=runs, expectation=expectation))
     return [[str(run.folder) for run in task] for task in tasks]
 
 
@@ -108,40 +105,3 @@ def test_dry_run_says_what_would_be_submitted_and_leaves_nothing(creditlab, tmp_
     assert "2 arrays of 2, 1 tasks, up to 2 runs each" in answer.err
     assert "nice=5; nothing was submitted" in answer.err
     assert not (tmp_path / "multirun").exists()
-
-
-def test_submissions_read_back(tmp_path):
-    folder = tmp_path / "slurm" / "1"
-    folder.mkdir(parents=True)
-    arrays = [queue.Array("7", 0, 2), queue.Array("8", 2, 1)]
-    queue.Submission(folder, [["a"], ["b", "c"], ["d"]], arrays).write()
-    (found,) = queue.submissions(tmp_path)
-    assert dict(found.jobs()) == {"7_0": ["a"], "7_1": ["b", "c"], "8": ["d"]}
-    (folder / "submission.json").write_text("{")
-    with pytest.raises(records.RecordError, match=r"Move .* away"):
-        queue.submissions(tmp_path)
-    assert queue.submissions(tmp_path / "elsewhere") == []
-
-
-def test_cancel_without_submissions(creditlab, swept):
-    answer = creditlab("multirun/s", module="creditlab.sweep.cancel")
-    assert answer.code == 2
-    assert "has submitted nothing to SLURM" in answer.err
-
-
-def test_a_snapshot_holds_creditlab_and_the_users_own_modules_only(tmp_path, monkeypatch):
-    own = tmp_path / "own"
-    (own / "my_package_of_rules" / "deep").mkdir(parents=True)
-    (own / "my_package_of_rules" / "__init__.py").write_text("")
-    (own / "my_package_of_rules" / "deep" / "table.csv").write_text("1,2")
-    (own / "my_module_of_rules.py").write_text("import my_helper_of_rules")
-    (own / "my_helper_of_rules.py").write_text("")
-    monkeypatch.syspath_prepend(str(own))
-    __import__("my_package_of_rules")
-    __import__("my_module_of_rules")
-    snapshot.take(tmp_path / "source")
-    names = {path.name for path in (tmp_path / "source").iterdir()}
-    assert {"creditlab", "my_package_of_rules", "my_module_of_rules.py", "my_helper_of_rules.py"} <= names
-    assert not {"torch", "numpy", "hydra", "pytest", "json"} & names
-    assert (tmp_path / "source" / "my_package_of_rules" / "deep" / "table.csv").exists()
-    assert "commit" in (json.loads((tmp_path / "source" / "creditlab" / "git.json").read_text()) or {"commit": None})

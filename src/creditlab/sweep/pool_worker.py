@@ -1,4 +1,4 @@
-"""A worker process as the sweep sees it: orders go in, answers come out. What it does is in `worker`."""
+"""A worker process as the sweep sees it: orders go in, answers come out. `worker` is the process itself."""
 
 from __future__ import annotations
 
@@ -15,55 +15,57 @@ from creditlab.sweep.plan import Planned
 from creditlab.sweep.worker import SIGNALS
 
 
-class Worker:
-    """A process of `creditlab.sweep.worker`, and the runs that it is at, by name. `device` stands in for theirs."""
+class PoolWorker:
+    """A process of `creditlab.sweep.worker`, and the runs that it is training, by name. `device`, if not None, replaces
+    the device of each run.
+    """
 
     def __init__(self, log: IO[bytes], device: str | None) -> None:
         self.log, self.device = log, device
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
-            "OMP_WAIT_POLICY": "PASSIVE",  # on a busy machine a spinning thread starves the one it waits for
+            "OMP_WAIT_POLICY": "PASSIVE",  # on a busy machine a spinning thread takes the core of the one it waits for
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         command = [sys.executable, "-P", "-m", "creditlab.sweep.worker"]
         pipe = subprocess.PIPE
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the worker lets them through when it can obey
+        mask_before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the worker unblocks them once it can obey
         try:
             self.process = subprocess.Popen(
                 command, stdin=pipe, stdout=pipe, stderr=log, env=environment, start_new_session=True
             )
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask_before)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.orders, self.answers = self.process.stdin, self.process.stdout
         self.runs: dict[str, Planned] = {}
         self.ready = False
-        self.leaves = False  # it was asked to stop, and takes no more orders
-        self.torn = b""
+        self.leaves = False  # it was asked to stop and takes no more orders
+        self.incomplete_line = b""
 
-    def successor(self) -> Worker:
-        """Another one in its place."""
-        return Worker(self.log, self.device)
+    def successor(self) -> PoolWorker:
+        """A new worker that replaces this one."""
+        return PoolWorker(self.log, self.device)
 
     def start(self, runs: Sequence[Planned]) -> None:
         """Have it train `runs` together."""
         self.runs = {run.folder.name: run for run in runs}
-        there = {} if self.device is None else {"device": self.device}
-        order = [{"folder": str(run.folder), "config": run.config | there, "hydra": run.hydra} for run in runs]
-        with contextlib.suppress(BrokenPipeError):  # it died since: its answers end, which says so
+        device = {} if self.device is None else {"device": self.device}
+        order = [{"folder": str(run.folder), "config": run.config | device, "hydra": run.hydra} for run in runs]
+        with contextlib.suppress(BrokenPipeError):  # it has died: the end of its answers will show that
             self.orders.write(json.dumps(order).encode() + b"\n")
             self.orders.flush()
 
     def messages(self) -> list[dict] | None:
-        """What it has answered since; None when it has ended."""
-        read = os.read(self.answers.fileno(), 1 << 16)
-        *lines, self.torn = (self.torn + read).split(b"\n")
+        """Its answers since the last call; None when it has ended."""
+        received = os.read(self.answers.fileno(), 1 << 16)
+        *lines, self.incomplete_line = (self.incomplete_line + received).split(b"\n")
         self.ready = self.ready or bool(lines)
-        return [json.loads(line) for line in lines] if read else None
+        return [json.loads(line) for line in lines] if received else None
 
-    def fate(self) -> str:
+    def cause_of_end(self) -> str:
         """How the process ended."""
         code = self.process.wait()
         name = signal.Signals(-code).name if code < 0 else f"exit status {code}"

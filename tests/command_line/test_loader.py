@@ -4,12 +4,12 @@ from creditlab import records
 
 
 def test_a_key_that_the_default_option_lacks_and_one_that_names_the_folder(creditlab, tmp_path):
-    own = ["optimiser=muon,kaon", "optimiser.scale=none", "~metrics.instruments.stable_rank"]
-    answer = creditlab("-m", *own, "hydra.sweep.dir=s/${training.steps}")
+    overrides = ["optimiser=muon,kaon", "optimiser.scale=none", "~metrics.instruments.stable_rank"]
+    answer = creditlab("-m", *overrides, "hydra.sweep.dir=s/${training.steps}")
     assert answer.code == 0, answer.err
-    found = {run.config["choices"]["optimiser"]: run for run in records.read_sweep(tmp_path / "s" / "6")}
-    assert set(found) == {"muon", "kaon"}
-    for run in found.values():
+    runs = {run.config["choices"]["optimiser"]: run for run in records.read_sweep(tmp_path / "s" / "6")}
+    assert set(runs) == {"muon", "kaon"}
+    for run in runs.values():
         assert run.config["optimiser"]["scale"] == "none"
         assert not any("stable_rank" in name for name in run.metrics)
     plan = records.read_plan(tmp_path / "s" / "6")

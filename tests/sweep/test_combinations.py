@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from creditlab import records
 from creditlab.config import ConfigError
-from creditlab.sweep import beyond
+from creditlab.sweep import combinations
 
 GRID = {"algorithm": ["bp", "es"], "optimiser": ["adamw", "muon"], "seed": ["0", "1"]}
 
@@ -19,7 +19,9 @@ def value(text):
 
 
 def runs(levels=GRID, zip=(), pairs=(), exclude=(), include=()):
-    return [set(run) for run in beyond.runs(levels, beyond.zipped(levels, zip), pairs, exclude, include, value)]
+    return [
+        set(run) for run in combinations.runs(levels, combinations.zipped(levels, zip), pairs, exclude, include, value)
+    ]
 
 
 def test_a_grid_is_the_product():
@@ -28,9 +30,9 @@ def test_a_grid_is_the_product():
 
 
 def test_zipped_keys_go_together():
-    found = runs(GRID | {"optimiser.lr": ["0.1", "0.2"]}, zip=[["algorithm", "optimiser.lr"]])
-    assert len(found) == 8
-    assert all(("algorithm=bp" in run) == ("optimiser.lr=0.1" in run) for run in found)
+    batch = runs(GRID | {"optimiser.lr": ["0.1", "0.2"]}, zip=[["algorithm", "optimiser.lr"]])
+    assert len(batch) == 8
+    assert all(("algorithm=bp" in run) == ("optimiser.lr=0.1" in run) for run in batch)
 
 
 @given(st.lists(st.fixed_dictionaries({}, optional={
@@ -46,18 +48,18 @@ def test_what_is_excluded_is_left_out_and_nothing_else(exclude):
 def test_a_value_for_each_combination():
     rates = {("bp", "adamw"): 0.1, ("bp", "muon"): 0.2, ("es", "adamw"): 0.3, ("es", "muon"): 0.4}
     pairs = [{"when": {"algorithm": a, "optimiser": o}, "set": {"optimiser.lr": lr}} for (a, o), lr in rates.items()]
-    found = runs(pairs=pairs)
-    assert len(found) == 8
+    batch = runs(pairs=pairs)
+    assert len(batch) == 8
     for pair in pairs:
-        matching = [r for r in found if {f"{k}={v}" for k, v in pair["when"].items()} <= r]
+        matching = [r for r in batch if {f"{k}={v}" for k, v in pair["when"].items()} <= r]
         assert len(matching) == 2
         assert all(f"optimiser.lr={pair['set']['optimiser.lr']}" in run for run in matching)
 
 
 def test_included_runs_come_with_what_all_runs_have():
-    found = runs(GRID | {"training.steps": ["5"]}, include=[{"algorithm": "ff", "architecture.widths": [8, 4]}])
-    assert len(found) == 9
-    assert found[-1] == {"algorithm=ff", "architecture.widths=[8, 4]", "training.steps=5"}
+    batch = runs(GRID | {"training.steps": ["5"]}, include=[{"algorithm": "ff", "architecture.widths": [8, 4]}])
+    assert len(batch) == 9
+    assert batch[-1] == {"algorithm=ff", "architecture.widths=[8, 4]", "training.steps=5"}
 
 
 @pytest.mark.parametrize(
@@ -92,8 +94,8 @@ def test_on_the_command_line_and_in_yaml(creditlab, tmp_path):
     )  # fmt: skip
     assert answer.code == 0, answer.err
     assert "4 runs to do" in answer.err  # the second one included is in the grid
-    found = records.read_sweep(tmp_path / "multirun" / "s")
-    rates = {"-".join(run.name.split("-")[:2]): run.config["optimiser"]["lr"] for run in found}
+    recorded = records.read_sweep(tmp_path / "multirun" / "s")
+    rates = {"-".join(run.name.split("-")[:2]): run.config["optimiser"]["lr"] for run in recorded}
     assert rates.keys() == {"bp-adamw", "fa-adamw", "fa-muon", "bp-sgd"}
     assert rates["fa-muon"] == 0.5
     assert rates["fa-adamw"] == 0.001
@@ -103,5 +105,5 @@ def test_on_the_command_line_and_in_yaml(creditlab, tmp_path):
     pairs = "hydra.sweeper.pairs=[{when:{algorithm:fa},set:{optimiser.lr:0.3}}]"  # and these are of the command line
     answer = creditlab("--config-dir=my_conf", "-m", "+experiment=mine", "sweep=u", "optimiser.lr=0.2", pairs)
     assert answer.code == 0, answer.err
-    found = records.read_sweep(tmp_path / "multirun" / "u")
-    assert {(run.name[:2], run.config["optimiser"]["lr"]) for run in found} == {("bp", 0.2), ("fa", 0.3)}
+    recorded = records.read_sweep(tmp_path / "multirun" / "u")
+    assert {(run.name[:2], run.config["optimiser"]["lr"]) for run in recorded} == {("bp", 0.2), ("fa", 0.3)}

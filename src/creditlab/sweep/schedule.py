@@ -1,7 +1,8 @@
-"""How long a run will take: what runs like it took. The longest start first, lest one of them end alone.
+"""Which run starts next: the one that will take longest, so that no long run ends alone.
 
-Runs are alike if nothing but their seeds differ; failing that, if the same options were chosen. Of a kind that nothing
-is known of, one starts before all others, to find out.
+A run is expected to take as long as similar runs took. Runs are similar if they differ in the seed alone. Where no such
+run has finished, runs with the same options count. If none of these has finished either, one run of the kind starts
+before all others, so that its time becomes known early.
 """
 
 from __future__ import annotations
@@ -24,37 +25,41 @@ def _choices(config: Mapping) -> str:
 
 
 class Expectation:
-    """Seconds that runs took, by kind."""
+    """The seconds that runs took, by kind."""
 
     def __init__(self) -> None:
-        self.taken: dict[str, tuple[float, int]] = {}  # their sum and number
+        self.seconds_and_runs: dict[str, tuple[float, int]] = {}  # sum of the seconds, number of runs
 
     def learn(self, config: Mapping, seconds: object) -> None:
         if isinstance(seconds, int | float) and math.isfinite(seconds):
             for kind in (_kind(config), _choices(config), ""):
-                total, number = self.taken.get(kind, (0.0, 0))
-                self.taken[kind] = (total + seconds, number + 1)
+                total, number = self.seconds_and_runs.get(kind, (0.0, 0))
+                self.seconds_and_runs[kind] = (total + seconds, number + 1)
 
     def of(self, config: Mapping) -> float | None:
-        """Seconds that a run of `config` will take; None if no run with these options is known."""
+        """The seconds that a run of `config` will take; None if no run with these options has finished."""
         return self._mean(_kind(config), _choices(config))
 
     def guess(self, config: Mapping) -> float | None:
-        """Seconds, by any run at all where none like it is known."""
+        """The same, but from any run at all where no similar one has finished."""
         return self._mean(_kind(config), _choices(config), "")
 
     def _mean(self, *kinds: str) -> float | None:
-        found = next((self.taken[kind] for kind in kinds if kind in self.taken), None)
-        return found[0] / found[1] if found else None
+        """The mean of the first of `kinds` that has runs."""
+        for kind in kinds:
+            if kind in self.seconds_and_runs:
+                total, number = self.seconds_and_runs[kind]
+                return total / number
+        return None
 
 
-class Queue:
-    """Runs that wait, to be taken longest first as far as is known by then."""
+class Schedule:
+    """The runs that wait. They are taken longest first, as far as their times are known by then."""
 
     def __init__(self, runs: Iterable[Planned], expectation: Expectation) -> None:
         self.expectation = expectation
         self.kinds: dict[str, deque[Planned]] = defaultdict(deque)
-        self.probed: set[str] = set()
+        self.probed: set[str] = set()  # the kinds of which a run was taken
         for run in runs:
             self.kinds[_kind(run.config)].append(run)
 
@@ -62,17 +67,17 @@ class Queue:
         return sum(map(len, self.kinds.values()))
 
     def take(self, most: int = 1) -> list[Planned]:
-        """The next run, and up to `most` in all that differ from it in nothing but the seed."""
+        """The next run, with others that differ from it in the seed alone: `most` runs in all at most."""
         kind = max(self.kinds, key=self._urgency)
         self.probed.add(kind)
-        runs = self.kinds[kind]
-        taken, passed = [runs.popleft()], list[Planned]()
-        wanted = taken[0].config | {"seed": None}  # device and threads too
-        while runs and len(taken) < most:
-            run = runs.popleft()
-            (taken if run.config | {"seed": None} == wanted else passed).append(run)
-        runs.extendleft(reversed(passed))
-        if not runs:
+        waiting = self.kinds[kind]
+        taken, passed = [waiting.popleft()], list[Planned]()
+        template = taken[0].config | {"seed": None}  # a kind does not include the device and the threads, this does
+        while waiting and len(taken) < most:
+            run = waiting.popleft()
+            (taken if run.config | {"seed": None} == template else passed).append(run)
+        waiting.extendleft(reversed(passed))  # in front, and in their former order
+        if not waiting:
             del self.kinds[kind]
         return taken
 
@@ -86,7 +91,7 @@ class Queue:
         self.kinds.clear()
 
     def seconds(self) -> float | None:
-        """What all that wait will take together, one after the other; None if nothing is known."""
+        """The seconds that all waiting runs will take, one after the other; None if no run has finished yet."""
         total = 0.0
         for runs in self.kinds.values():
             guess = self.expectation.guess(runs[0].config)

@@ -1,0 +1,17 @@
+import pytest
+
+from creditlab import records
+from creditlab.sweep.slurm import queue
+
+
+def test_submissions_read_back(tmp_path):
+    folder = tmp_path / "slurm" / "1"
+    folder.mkdir(parents=True)
+    arrays = [queue.Array("7", 0, 2), queue.Array("8", 2, 1)]
+    queue.Submission(folder, [["a"], ["b", "c"], ["d"]], arrays).write()
+    (submission,) = queue.submissions(tmp_path)
+    assert dict(submission.jobs()) == {"7_0": ["a"], "7_1": ["b", "c"], "8": ["d"]}
+    (folder / "submission.json").write_text("{")
+    with pytest.raises(records.RecordError, match=r"Move .* away"):
+        queue.submissions(tmp_path)
+    assert queue.submissions(tmp_path / "elsewhere") == []
