@@ -32,6 +32,7 @@ import torch
 
 from benchmarks.measure import console, load, plan, show
 from creditlab import seeding
+from creditlab.algorithms.base import Batch
 from creditlab.metrics import SCOPES
 from creditlab.metrics.observe import evaluate
 from creditlab.metrics.probe import gradients
@@ -85,7 +86,7 @@ def milliseconds(work: Callable[[], object], repeats: int) -> float:
 def step(parts: Parts, number: int, listening: bool) -> None:
     x, y = parts.dataset.batch(torch.arange(128) + 128 * (number % 10))
     noise = seeding.generator(0, "algorithm", number)
-    readings = parts.algorithm.assign(parts.network, x, y, generator=noise, probe=listening)
+    readings = parts.algorithm.assign(parts.network, Batch(x, y, generator=noise, probe=listening))
     parts.instruments.assigned(number, x, y, readings, listening)
     parts.optimiser.step()
     parts.instruments.updated()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from creditlab import records, seeding
-from creditlab.algorithms.base import Algorithm
+from creditlab.algorithms.base import Algorithm, Batch
 from creditlab.architectures.block import parameter_groups
 from creditlab.config import ConfigError, function, keys, partial
 from creditlab.datasets.base import Dataset
@@ -115,7 +115,7 @@ def _try_one_sample(network: nn.Sequential, algorithm: Algorithm, dataset: Datas
     x, y = dataset.batch(torch.zeros(1, dtype=torch.int64, device=dataset.train_y.device))
     noise = seeding.generator(0, "algorithm", 0, x.device)
     try:
-        copy.deepcopy(algorithm).assign(copy.deepcopy(network), x, y, generator=noise)
+        copy.deepcopy(algorithm).assign(copy.deepcopy(network), Batch(x, y, noise))
     except ValueError as error:
         raise ConfigError(f"training.batch_size=1 with {what}: {error}. Give 2 or more.") from error
 

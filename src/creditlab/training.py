@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from creditlab import interrupt, records, seeding
-from creditlab.algorithms.base import Readings
+from creditlab.algorithms.base import Batch, Readings
 from creditlab.architectures.block import tensors
 from creditlab.lock import Lock, Lost, hold
 from creditlab.metrics.behaviour import confusion
@@ -131,9 +131,8 @@ class Step:
         parts = self.parts
         noise = seeding.generator(self.seed, "algorithm", self.done, parts.device)
         with parts.autocast():
-            self.readings = parts.algorithm.assign(
-                parts.network, self.x, self.y, generator=noise, progress=self.done / parts.steps, probe=self.listening
-            )
+            batch = Batch(self.x, self.y, noise, self.done / parts.steps, self.listening)
+            self.readings = parts.algorithm.assign(parts.network, batch)
 
 
 Steps = Generator[Step, None, None]

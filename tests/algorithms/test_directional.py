@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.directional import SPSA, ForwardGradient, WeightPerturbation
 from creditlab.algorithms.es import EvolutionStrategies
 from tests.algorithms.test_es import batch, convolutional, exact, mlp
@@ -27,7 +28,7 @@ NETWORKS = {
 
 
 def estimate(rule, network, x, y, seed=0):
-    rule.assign(network, x, y, generator=torch.Generator().manual_seed(seed))
+    rule.assign(network, Batch(x, y, generator=torch.Generator().manual_seed(seed)))
     return torch.cat([p.grad.flatten() for p in network.parameters()])
 
 

@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.es import Directions, EvolutionStrategies, shape_fitness
 from creditlab.architectures.block import Block
 
@@ -43,7 +44,7 @@ def batch(*shape, dtype=torch.float64):
 
 
 def estimate(network, x, y, seed=0, **keys):
-    es(**keys).assign(network, x, y, generator=torch.Generator().manual_seed(seed))
+    es(**keys).assign(network, Batch(x, y, generator=torch.Generator().manual_seed(seed)))
     return torch.cat([p.grad.flatten() for p in network.parameters()])
 
 
@@ -158,7 +159,7 @@ def test_how_many_are_evaluated_at_once_changes_nothing(network, rank):
 def test_running_statistics_and_readings_are_those_of_one_ordinary_forward_pass(chunk):
     network, (x, y) = mlp(norm=True), batch(8, 5)
     other = copy.deepcopy(network)
-    readings = es(chunk=chunk).assign(network, x, y, generator=torch.Generator())
+    readings = es(chunk=chunk).assign(network, Batch(x, y, generator=torch.Generator()))
     scores = other(x)
     assert all(
         torch.equal(a, b) for a, b in zip(network.state_dict().values(), other.state_dict().values(), strict=True)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from creditlab import seeding
+from creditlab.algorithms.base import Batch
 from creditlab.architectures.block import Block, weights
 from creditlab.config import partial
 from creditlab.task import Task
@@ -86,7 +87,7 @@ def batch(n=24, dtype=torch.float32):
 
 
 def step(network, rule, x, y, number=0, **keys):
-    return rule.assign(network, x, y, generator=seeding.generator(0, "algorithm", number), **keys)
+    return rule.assign(network, Batch(x, y, generator=seeding.generator(0, "algorithm", number), **keys))
 
 
 def gradients(network):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from creditlab.algorithms.base import forward
+from creditlab.algorithms.base import Batch, forward
 from creditlab.architectures.block import hidden_blocks, teaching, weights
 from creditlab.parts import assemble
 from tests.common import SMALL, options
@@ -19,7 +19,7 @@ def parts(plan, *overrides, double=True):
 
 def assign(p, rule=None, n=16, probe=True):
     x, y = p.dataset.batch(torch.arange(n))
-    readings = (rule or p.algorithm).assign(p.network, x, y, generator=torch.Generator(), probe=probe)
+    readings = (rule or p.algorithm).assign(p.network, Batch(x, y, generator=torch.Generator(), probe=probe))
     return readings, {name: q.grad.clone() for name, q in p.network.named_parameters()}
 
 
@@ -180,12 +180,12 @@ def test_in_training_fa_errors_lie_at_an_angle_to_backpropagations(plan, data_ro
     order = torch.randperm(60_000, generator=torch.Generator().manual_seed(0))
     for indices in order[: 400 * 128].split(128):
         x, y = p.dataset.batch(indices)
-        p.algorithm.assign(p.network, x, y, generator=torch.Generator())
+        p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator()))
         p.optimiser.step()
     bp = parts(plan, *mnist, double=False)
     x, y = p.dataset.batch(order[-512:])
-    fa_error = p.algorithm.assign(p.network, x, y, generator=torch.Generator(), probe=True).errors["fc1"]
-    bp_error = bp.algorithm.assign(p.network, x, y, generator=torch.Generator(), probe=True).errors["fc1"]
+    fa_error = p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator(), probe=True)).errors["fc1"]
+    bp_error = bp.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator(), probe=True)).errors["fc1"]
     assert 35 < degrees(fa_error, bp_error) < 50
 
 
@@ -211,6 +211,6 @@ def test_weights_come_to_align_with_the_feedback_of_dfa(plan):
     assert all(abs(c) < 4 / math.sqrt(feedback[n].numel()) for n, c in cosine().items())
     for step in range(150):
         x, y = p.dataset.batch(torch.arange(64) + 64 * (step % 20))
-        p.algorithm.assign(p.network, x, y, generator=torch.Generator())
+        p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator()))
         p.optimiser.step()
     assert all(c > 0.2 for c in cosine().values()), cosine()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import one_hot
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.ff import ROWS, ForwardForward
 from creditlab.architectures.block import Block, readout, weights
 from creditlab.task import Task
@@ -65,7 +66,7 @@ def batch(n=9, task=TASK):
 
 
 def step(network, rule, x, y, seed=0, **keys):
-    readings = rule.assign(network, x, y, generator=torch.Generator().manual_seed(seed), **keys)
+    readings = rule.assign(network, Batch(x, y, generator=torch.Generator().manual_seed(seed), **keys))
     return readings, {n: None if p.grad is None else p.grad.clone() for n, p in network.named_parameters()}
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.fa import registered, teaching
 from creditlab.architectures.block import weights
 from tests.algorithms.test_feedback import ON, assign, degrees, parts
@@ -20,7 +21,7 @@ def steps(p, n, batch=64):
     for step in range(n):
         generator = torch.Generator().manual_seed(step)
         x, y = p.dataset.batch(torch.randint(len(p.dataset.train_y), (batch,), generator=generator))
-        p.algorithm.assign(p.network, x, y, generator=generator)
+        p.algorithm.assign(p.network, Batch(x, y, generator=generator))
         p.optimiser.step()
 
 
@@ -179,7 +180,7 @@ def test_the_mirror_shows_the_weights_at_rest(plan, architecture, activation, sl
     p = parts(plan, "algorithm=wm", *architecture, f"architecture.activation={activation}", *keys, double=False)
     x, y = p.dataset.batch(torch.arange(16))
     for number in range(80):
-        p.algorithm.assign(p.network, x, y, generator=torch.Generator().manual_seed(number))
+        p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator().manual_seed(number)))
     for layer, b in feedback(p).items():
         w = weights(p.network)[layer].detach()
         expected = 0.5 * w * (1.0 if layer == "readout" else slope)
@@ -197,7 +198,7 @@ def test_a_mirror_step_is_that_of_the_formula(plan):
     p = parts(plan, "algorithm=wm", SMALL_MLP, "algorithm.samples=7", "algorithm.decay=0.1")
     before = {layer: b.clone() for layer, b in feedback(p).items()}
     x, y = p.dataset.batch(torch.arange(16))
-    p.algorithm.assign(p.network, x, y, generator=torch.Generator().manual_seed(3))
+    p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator().manual_seed(3)))
     generator = torch.Generator().manual_seed(3)
     for layer in ("fc2", "readout"):
         w = weights(p.network)[layer].detach()

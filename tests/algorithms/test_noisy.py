@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.noisy import NoisyBackpropagation
 from tests.algorithms.test_feedback import ON, assign, parts
 
@@ -55,7 +56,7 @@ def test_noise_is_white_and_fresh_and_of_the_steps_generator(plan):
     x, y = p.dataset.batch(torch.arange(16))
     seen = []
     for seed in (1, 2, 1):
-        p.algorithm.assign(p.network, x, y, generator=torch.Generator().manual_seed(seed))
+        p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator().manual_seed(seed)))
         seen.append(p.network.fc1.body.linear.weight.grad.clone())
     assert torch.equal(seen[0], seen[2])
     true = assign(parts(plan))[1]["fc1.body.linear.weight"]

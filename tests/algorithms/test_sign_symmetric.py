@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.fa import registered, teaching
 from creditlab.architectures.block import weights
 from tests.algorithms.test_feedback import ON, assign, degrees, parts
@@ -80,7 +81,7 @@ def test_only_brsf_draws_its_sizes_anew_from_the_steps_generator(plan):
         x, y = p.dataset.batch(torch.arange(16))
         seen = []
         for seed in (1, 2, 1):
-            p.algorithm.assign(p.network, x, y, generator=torch.Generator().manual_seed(seed))
+            p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator().manual_seed(seed)))
             seen.append(p.algorithm.feedback(p.network)["fc2"].clone())
         assert torch.equal(seen[0], seen[2])
         assert torch.equal(seen[0], seen[1]) != changes

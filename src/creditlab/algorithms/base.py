@@ -24,6 +24,22 @@ from creditlab.task import Task
 Draw = Callable[[Generator], nn.Sequential]
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The samples of one training step, and what else a rule may use in that step.
+
+    `x`: (batch, *task.input_shape). `y`: (targets,), int64, one target per sample unless `task.targets` is "all".
+    `generator`: the step's own source of random numbers. `progress`: the share of training that is already done, in
+    [0, 1). `probe`: whether the rule must fill `Readings.errors`.
+    """
+
+    x: Tensor
+    y: Tensor
+    generator: Generator
+    progress: float = 0.0
+    probe: bool = False
+
+
 @dataclass
 class Readings:
     """What an algorithm saw on a batch.
@@ -50,17 +66,10 @@ class Algorithm(nn.Module):
     def __init__(self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator) -> None:
         super().__init__()
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,  # (batch, *task.input_shape)
-        y: Tensor,  # (targets,) int64: one a sample, but for task.targets
-        *,
-        generator: Generator,  # this step's own
-        progress: float = 0.0,  # share of training already done, in [0, 1)
-        probe: bool = False,  # fill Readings.errors
-    ) -> Readings:
-        """Write `.grad` (overwriting what is there) for every parameter that the rule trains, None for the others."""
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        """Write `.grad` of every parameter that the rule trains, and set it to None for the others. What `.grad` held
+        before is overwritten.
+        """
         raise NotImplementedError
 
     def predict(self, network: nn.Sequential, x: Tensor) -> Tensor:

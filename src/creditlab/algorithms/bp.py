@@ -7,10 +7,10 @@ Source: Rumelhart, Hinton, Williams, "Learning representations by back-propagati
 
 from __future__ import annotations
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from creditlab.algorithms.base import Algorithm, Readings, clear_gradients, forward
+from creditlab.algorithms.base import Algorithm, Batch, Readings, clear_gradients, forward
 
 
 class Backpropagation(Algorithm):
@@ -22,22 +22,13 @@ class Backpropagation(Algorithm):
         """
         return forward(network, x)
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
         clear_gradients(network)
-        scores, preactivations = self.scores(network, x)
-        if probe:
+        scores, preactivations = self.scores(network, batch.x)
+        if batch.probe:
             for a in preactivations.values():
                 a.retain_grad()
-        loss = cross_entropy(scores, y)
+        loss = cross_entropy(scores, batch.y)
         loss.backward()
-        errors = {name: a.grad for name, a in preactivations.items() if probe and a.grad is not None}
+        errors = {name: a.grad for name, a in preactivations.items() if batch.probe and a.grad is not None}
         return Readings(loss.detach(), scores.detach(), errors)

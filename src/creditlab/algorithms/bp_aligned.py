@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import normalize
 
-from creditlab.algorithms.base import Draw, Readings
+from creditlab.algorithms.base import Batch, Draw, Readings
 from creditlab.algorithms.bp import Backpropagation
 from creditlab.architectures.block import embeddings, readout, weights
 from creditlab.keys import NonNegative, Range
@@ -43,19 +43,10 @@ class AlignedBackpropagation(Backpropagation):
             raise ValueError("the penalty is on hidden layers and the network has none; give it at least one")
         self.weight, self.cosine = weight, cosine
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
         """`loss` holds the penalty; `errors` are the cross-entropy's alone."""
-        readings = super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
-        with torch.autocast(x.device.type, enabled=False):
+        readings = super().assign(network, batch)
+        with torch.autocast(batch.x.device.type, enabled=False):
             pull = self.weight * torch.stack([misalignment(w, self.cosine) for w in hidden(network)]).sum()
             pull.backward()  # adds to the gradients
         readings.loss = readings.loss + pull.detach()

@@ -32,7 +32,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, standard_normal, statistics_kept
+from creditlab.algorithms.base import Algorithm, Batch, Draw, Readings, standard_normal, statistics_kept
 from creditlab.keys import Positive, PositiveInt
 from creditlab.task import Task
 
@@ -54,16 +54,8 @@ class Directional(Algorithm):
         raise NotImplementedError
 
     @torch.no_grad()
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        x, y, generator = batch.x, batch.y, batch.generator
         scores = network(x)
         loss = cross_entropy(scores, y)
         for p in network.parameters():

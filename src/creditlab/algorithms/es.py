@@ -29,7 +29,7 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import conv2d, cross_entropy, embedding, linear
 from torch.overrides import TorchFunctionMode
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings
+from creditlab.algorithms.base import Algorithm, Batch, Draw, Readings
 from creditlab.keys import Positive, PositiveInt
 from creditlab.task import Task
 
@@ -159,18 +159,10 @@ class EvolutionStrategies(Algorithm):
         self.rank = None if rank == "full" else int(rank)
 
     @torch.no_grad()
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        x, y = batch.x, batch.y
         n = self.population // len(self.signs)
-        noise = {name: Directions(p, n, self.rank, generator) for name, p in network.named_parameters()}
+        noise = {name: Directions(p, n, self.rank, batch.generator) for name, p in network.named_parameters()}
         evaluate = self._one_by_one(network, x, y) if self.chunk == 1 else self._together(network, x, y)
         losses: list[list[Tensor]] = [[] for _ in self.signs]
         for start in range(0, n, self.chunk):

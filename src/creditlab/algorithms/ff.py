@@ -37,7 +37,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize, one_hot
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients
+from creditlab.algorithms.base import Algorithm, Batch, Draw, Readings, clear_gradients
 from creditlab.architectures.block import Block, hidden_blocks, readout, weights
 from creditlab.keys import Decay, NonNegative, Positive
 from creditlab.task import Task
@@ -125,40 +125,32 @@ class ForwardForward(Algorithm):
                     self.register_buffer(f"activity_{name}", h.new_zeros(h.shape[1]))  # only differences count
             network.train(training)
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
         """Readings: `loss` is the sum over the blocks that learn; `errors` have the positives' rows first, then the
         negatives', so twice the batch.
         """
+        x, y = batch.x, batch.y
         clear_gradients(network)
         names = [name for name, _ in hidden_blocks(network)]
-        learning = names if self.layers == "simultaneous" else [names[int(progress * len(names))]]
+        learning = names if self.layers == "simultaneous" else [names[int(batch.progress * len(names))]]
         loss, scores, errors = x.new_zeros(()), None, {}
         if self.readout == "head" or self.negatives == "hard":
             with torch.no_grad():
                 features = self._features(network, x)
             scores = readout(network)(features)
-            if probe:
+            if batch.probe:
                 scores.retain_grad()
             loss = cross_entropy(scores, y)
             loss.backward()
-            if probe and scores.grad is not None:
+            if batch.probe and scores.grad is not None:
                 errors[next(reversed(network._modules))] = scores.grad
             loss, scores = loss.detach(), scores.detach()
-        labels = torch.cat([y, self.wrong_labels(y, generator, scores)])
+        labels = torch.cat([y, self.wrong_labels(y, batch.generator, scores)])
         stacked = self._embed(torch.cat([x, x]), one_hot(labels, self.task.classes))
         local, preactivations = [], {}
         for name, block, a, h in self._propagate(network, stacked, learning):
             if name in learning:
-                if probe:
+                if batch.probe:
                     a.retain_grad()
                     preactivations[name] = a
                 local.append(self._local_loss(name, block, h))

@@ -28,7 +28,7 @@ from collections.abc import Mapping
 import torch
 from torch import Generator, Tensor, nn
 
-from creditlab.algorithms.base import Draw, Readings
+from creditlab.algorithms.base import Batch, Draw, Readings
 from creditlab.algorithms.fa import FeedbackRule, drawn_anew, registered
 from creditlab.architectures.block import grouped, parameter_groups, teaching
 from creditlab.keys import NonNegative, Positive
@@ -61,18 +61,9 @@ class LearnedFeedback(FeedbackRule):
     def parameter_groups(self) -> list[dict]:
         return grouped((name, p, self.roles[name]) for name, p in self.named_parameters())
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
-        readings = super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        readings = super().assign(network, batch)
+        with torch.no_grad(), torch.autocast(batch.x.device.type, enabled=False):
             for layer, w in teaching(network).items():
                 assert w.grad is not None
                 own = self.get_parameter(registered(layer))

@@ -31,7 +31,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, mse_loss, normalize, one_hot
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients, require_one_target
+from creditlab.algorithms.base import Algorithm, Batch, Draw, Readings, clear_gradients, require_one_target
 from creditlab.algorithms.fa import FeedbackAlignment, FeedbackMode
 from creditlab.architectures.block import hidden_blocks, readout, teaching
 from creditlab.architectures.initialise import initialise
@@ -126,17 +126,9 @@ class Local(Algorithm):
     def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
         return self.random.feedback(network) if self.teacher == "fa" else {}
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
         """`loss` is that of the read-out plus the weighted local ones; `errors` come from both."""
+        x, y = batch.x, batch.y
         clear_gradients(network, self)
         forward_weights, feedback = teaching(network), self.feedback(network)
         partners: dict[Tensor, Tensor] = {forward_weights[layer]: b for layer, b in feedback.items()}
@@ -150,12 +142,12 @@ class Local(Algorithm):
             last = next(reversed(network._modules))
             scores = preactivations[last] = readout(network)(x)
         loss = cross_entropy(scores, y)
-        if probe:
+        if batch.probe:
             for a in preactivations.values():
                 a.retain_grad()
         for name, block in hidden_blocks(network):
             own: Iterable[Tensor] = [*block.parameters(), *self.heads.get_submodule(name).parameters()]
             torch.autograd.backward(local[name], inputs=list(own), retain_graph=self.teacher != "none")
         loss.backward()
-        errors = {name: a.grad for name, a in preactivations.items() if probe and a.grad is not None}
+        errors = {name: a.grad for name, a in preactivations.items() if batch.probe and a.grad is not None}
         return Readings(loss.detach() + sum(v.detach() for v in local.values()), scores.detach(), errors)

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from creditlab.algorithms.base import (
     Algorithm,
+    Batch,
     Draw,
     Readings,
     clear_gradients,
@@ -48,16 +49,8 @@ class NodePerturbation(Algorithm):
         require_one_target(task, "the noise of a sample is rewarded by the change of its one loss")
         self.samples, self.sigma = samples, sigma
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        x, y = batch.x, batch.y
         clear_gradients(network)
         preactivations, h = {}, x
         for name, block in hidden_blocks(network):
@@ -69,12 +62,12 @@ class NodePerturbation(Algorithm):
         errors = {name: torch.zeros_like(a) for name, a in preactivations.items()}
         with torch.no_grad(), statistics_kept(network):
             for _ in range(self.samples):
-                noise = {name: standard_normal(a, generator) for name, a in preactivations.items()}
+                noise = {name: standard_normal(a, batch.generator) for name, a in preactivations.items()}
                 slope = (self._noisy(network, x, y, noise) - losses) / (self.sigma * self.samples * len(y))
                 for name, xi in noise.items():
                     errors[name] += slope.view(-1, *[1] * (xi.ndim - 1)).to(xi.dtype) * xi
         torch.autograd.backward(list(preactivations.values()), list(errors.values()))
-        return Readings(losses.mean(), scores.detach(), errors if probe else {})
+        return Readings(losses.mean(), scores.detach(), errors if batch.probe else {})
 
     def _noisy(self, network: nn.Sequential, x: Tensor, y: Tensor, noise: dict[str, Tensor]) -> Tensor:
         """The loss of each sample under noise: (batch,)."""

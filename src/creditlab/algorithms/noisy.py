@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from creditlab.algorithms.base import Draw, Readings, standard_normal
+from creditlab.algorithms.base import Batch, Draw, Readings, standard_normal
 from creditlab.algorithms.bp import Backpropagation
 from creditlab.keys import NonNegative
 from creditlab.task import Task
@@ -46,22 +46,13 @@ class NoisyBackpropagation(Backpropagation):
             raise ValueError(f"measure=angle, amount={amount:g}: must be in [0, 180], in degrees")
         self.measure, self.amount = measure, amount
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
         """`errors` are without noise."""
-        readings = super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
-        with torch.autocast(x.device.type, enabled=False):
+        readings = super().assign(network, batch)
+        with torch.autocast(batch.x.device.type, enabled=False):
             for p in network.parameters():
                 if p.grad is not None:
-                    p.grad = self.noisy(p.grad, standard_normal(p, generator))
+                    p.grad = self.noisy(p.grad, standard_normal(p, batch.generator))
         return readings
 
     def noisy(self, g: Tensor, z: Tensor) -> Tensor:

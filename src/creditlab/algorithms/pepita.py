@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients, forward, statistics_kept
+from creditlab.algorithms.base import Algorithm, Batch, Draw, Readings, clear_gradients, forward, statistics_kept
 from creditlab.architectures.block import hidden_blocks, readout
 from creditlab.keys import Positive
 from creditlab.task import Task
@@ -46,17 +46,9 @@ class Pepita(Algorithm):
         projection = torch.empty(task.classes, *task.input_shape).uniform_(-bound, bound, generator=generator)
         self.register_buffer("projection", projection)
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
         """`errors` are the differences, over the batch size; the weights' gradients take inputs of the second pass."""
+        x, y = batch.x, batch.y
         clear_gradients(network)
         with torch.no_grad():
             scores, preactivations = forward(network, x)
@@ -74,4 +66,4 @@ class Pepita(Algorithm):
             last = readout(network)(x)
             errors[next(reversed(network._modules))] = error
             last.backward(error.to(last.dtype))
-        return Readings(cross_entropy(scores, y), scores, errors if probe else {})
+        return Readings(cross_entropy(scores, y), scores, errors if batch.probe else {})

@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from creditlab.algorithms.base import Draw, Readings
+from creditlab.algorithms.base import Batch, Draw, Readings
 from creditlab.algorithms.fa import FeedbackRule, registered
 from creditlab.architectures.block import teaching
 from creditlab.keys import Positive
@@ -59,19 +59,10 @@ class SignSymmetric(FeedbackRule):
         """Where R is redrawn, that of the last pass."""
         return {layer: self.get_buffer(registered(layer)) * w.detach().sign() for layer, w in teaching(network).items()}
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
         if self.size == "redrawn":
-            self._redraw(generator)
-        return super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
+            self._redraw(batch.generator)
+        return super().assign(network, batch)
 
     def _redraw(self, generator: Generator) -> None:
         for layer, rms in self.rms.items():

@@ -18,9 +18,9 @@ and in the place of the decay a rescaling of B that its last line does not store
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
-from creditlab.algorithms.base import Draw, Readings, standard_normal
+from creditlab.algorithms.base import Batch, Draw, Readings, standard_normal
 from creditlab.algorithms.fa import FeedbackAlignment, registered
 from creditlab.architectures.block import hidden_blocks, teaching
 from creditlab.keys import Decay, Positive, PositiveInt
@@ -45,19 +45,10 @@ class WeightMirror(FeedbackAlignment):
         super().__init__(network, task, draw, generator, scale=scale)
         self.rate, self.decay, self.samples = rate, decay, samples
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
-        with torch.autocast(x.device.type, enabled=False):
-            self._mirror(network, generator)
-        return super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        with torch.autocast(batch.x.device.type, enabled=False):
+            self._mirror(network, batch.generator)
+        return super().assign(network, batch)
 
     @torch.no_grad()
     def _mirror(self, network: nn.Sequential, generator: Generator) -> None:
