@@ -22,8 +22,8 @@ from benchmarks.measure import SPREAD, Seconds, console, load, now, plan, ratio,
 from creditlab import seeding
 from creditlab.architectures.convolution import Conv2d
 from creditlab.config import partial
+from creditlab.process import keep_memory
 from creditlab.task import Task
-from creditlab.training import keep_memory
 
 SIZES = {  # overrides, batch
     "convnet": (["architecture=convnet", "architecture.channels=[16,32,32,64]"], 64),

@@ -182,5 +182,5 @@ def test_resuming_with_another_number_of_threads_is_told(planned, tmp_path, capf
     with pytest.raises(ZeroDivisionError):
         train(planned.config, folder, stopping(3, lambda: 1 / 0), {})
     train(planned.config | {"threads": 2}, folder, silent, {})
-    assert "threads=2, begun with threads=1: the result may differ in its last digits" in capfd.readouterr().err
+    assert "threads=2, but was begun with threads=1: the result may differ in its last digits" in capfd.readouterr().err
     assert records.read_run(folder).finished

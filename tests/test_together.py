@@ -12,7 +12,7 @@ from creditlab.config import ConfigError
 from creditlab.lock import Held, hold
 from creditlab.parts import assemble
 from creditlab.together import check, train_together
-from creditlab.training import steps, train
+from creditlab.training import open_trainer, train
 from tests import common
 
 SMALL = [*common.SMALL, "architecture.widths=[24,16]", "metrics.points=1", "dataset.limit=400"]
@@ -33,7 +33,7 @@ def seeds(plan):
 def together(runs, report=silent):
     """What stopped each, by its seed."""
     ended = {}
-    begun = {run.config["seed"]: steps(run.config, run.folder, report, run.hydra) for run in runs}
+    begun = {run.config["seed"]: open_trainer(run.config, run.folder, report, run.hydra) for run in runs}
     train_together(begun, ended.__setitem__)
     return ended
 
@@ -250,5 +250,5 @@ def test_an_optimiser_that_is_not_known_is_refused(plan):
     parts = assemble(config)
     check(config, parts, 4)
     parts.optimiser = Odd(parts.network.parameters())
-    with pytest.raises(ConfigError, match="whether Odd takes each tensor by itself is not known"):
+    with pytest.raises(ConfigError, match="it is not known whether Odd treats each tensor by itself"):
         check(config, parts, 4)

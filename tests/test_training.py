@@ -201,11 +201,11 @@ def test_resuming_without_the_optimisers_state_is_noticed(plan, tmp_path, monkey
     """The negative control: were the checkpoint to lose something, the test above would fail."""
     planned = plan(*SMALL, "training.checkpoint_seconds=1e-9")
     train(planned.config, tmp_path / "undisturbed", silent, {})
-    restore = training._restore
+    restore = training.restore
 
-    def forgetful(path, parts, moment):
+    def forgetful(path, parts, state):
         fresh = parts.optimiser.state_dict()
-        restore(path, parts, moment)
+        restore(path, parts, state)
         parts.optimiser.load_state_dict(fresh)
 
     def stop(step, steps, found):
@@ -214,7 +214,7 @@ def test_resuming_without_the_optimisers_state_is_noticed(plan, tmp_path, monkey
 
     with pytest.raises(Stopped):
         train(planned.config, tmp_path / "disturbed", stop, {})
-    monkeypatch.setattr(training, "_restore", forgetful)
+    monkeypatch.setattr(training, "restore", forgetful)
     train(planned.config, tmp_path / "disturbed", silent, {})
     assert not same(*(weights(records.read_run(tmp_path / n)) for n in ("undisturbed", "disturbed")))
 

@@ -55,7 +55,10 @@ def _single(config: DictConfig) -> float | None:
             if again:
                 records.forget(run.folder)
             interrupt.watch(signal.SIGINT, signal.SIGTERM)
+            from creditlab.process import prepare_process
             from creditlab.training import train
+
+            prepare_process(run.config["threads"])
 
             try:
                 found = train(run.config, run.folder, _report, run.hydra)

@@ -47,7 +47,7 @@ class Parts:
 
 
 @contextlib.contextmanager
-def blame(what: str) -> Iterator[None]:
+def as_config_error(what: str) -> Iterator[None]:
     """Name the part of the config in which a mistake shows, whatever it raises: it may be in a user's own code."""
     try:
         yield
@@ -66,14 +66,14 @@ def assemble(config: Mapping[str, Any]) -> Parts:
     choices, training, seed = config["choices"], config["training"], config["seed"]
     device = find_device(config["device"])
     dtype = torch.float64 if config["precision"] == "float64" else torch.float32
-    with blame(f"dataset={choices['dataset']}"):
+    with as_config_error(f"dataset={choices['dataset']}"):
         dataset = _made(partial(config["dataset"])(), Dataset)
         dataset.split(seed)
-    with blame(f"architecture={choices['architecture']} on dataset={choices['dataset']}"):
+    with as_config_error(f"architecture={choices['architecture']} on dataset={choices['dataset']}"):
         draw = partial(config["architecture"])
         network = _made(draw(dataset.task, seeding.generator(seed, "init")), nn.Sequential)
         groups = parameter_groups(network)
-    with blame(f"algorithm={choices['algorithm']} with architecture={choices['architecture']}"):
+    with as_config_error(f"algorithm={choices['algorithm']} with architecture={choices['architecture']}"):
         feedback = seeding.generator(seed, "feedback")
         rule = partial(config["algorithm"])(network, dataset.task, lambda g: draw(dataset.task, g), feedback)
         algorithm = _made(rule, Algorithm)
@@ -81,7 +81,7 @@ def assemble(config: Mapping[str, Any]) -> Parts:
     network.to(device, dtype)
     algorithm.to(device, dtype)
     groups += algorithm.parameter_groups()
-    with blame(f"optimiser={choices['optimiser']}"):
+    with as_config_error(f"optimiser={choices['optimiser']}"):
         optimiser = _made(partial(config["optimiser"])(groups), torch.optim.Optimizer)
     samples, batch = len(dataset.train_y), training["batch_size"]
     if batch > samples:
@@ -90,9 +90,9 @@ def assemble(config: Mapping[str, Any]) -> Parts:
         _try_one_sample(network, algorithm, dataset, f"algorithm={choices['algorithm']} and {choices['architecture']}")
     per_epoch = samples // batch
     steps = training["steps"] or max(1, round(training["epochs"] * per_epoch))
-    with blame("training"):
+    with as_config_error("training"):
         factor(0, steps, training["schedule"], training["warmup"])
-    with blame("metrics"):
+    with as_config_error("metrics"):
         instruments = Instruments(
             config["metrics"],
             {n: (function(m), keys(m), m.get("_at_") == "ends") for n, m in config["metrics"]["instruments"].items()},
@@ -104,7 +104,7 @@ def assemble(config: Mapping[str, Any]) -> Parts:
             steps_per_epoch=per_epoch,
             surrogate=_surrogate(config) if config["metrics"]["surrogate"] else None,
         )
-    with blame("tracker"):
+    with as_config_error("tracker"):
         tracker = _made(partial(config["tracker"])(), Tracker)
     bfloat16 = config["precision"] == "bfloat16"
     return Parts(dataset, network, algorithm, optimiser, instruments, tracker, device, bfloat16, steps, per_epoch)
