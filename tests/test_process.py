@@ -1,5 +1,6 @@
 """What a command changes in its process, and what a call of the library leaves alone."""
 
+import os
 import sys
 
 import pytest
@@ -9,6 +10,8 @@ from creditlab.process import prepare_process
 from creditlab.training import train
 from tests.common import SMALL
 from tests.sweep.conftest import call
+
+NEEDS_TWO_CORES = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 
 RULE = """
 import torch
@@ -47,12 +50,17 @@ def test_a_prepared_process_computes_with_the_threads_of_the_config(plan, two_th
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("sweep", [[], ["-m", "sweep=s", "seed=0,1"]], ids=["one run", "sweep"])
-def test_a_command_computes_with_the_threads_of_the_config(tmp_path, sweep):
+@pytest.mark.parametrize(
+    ("sweep", "threads"),  # each another number than the process would take by itself
+    [([], 1), pytest.param(["-m", "sweep=s", "seed=0,1"], 2, marks=NEEDS_TWO_CORES)],
+    ids=["one run", "sweep"],
+)
+def test_a_command_computes_with_the_threads_of_the_config(tmp_path, monkeypatch, sweep, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     (tmp_path / "my_rules.py").write_text(RULE)
     (tmp_path / "my_conf" / "algorithm").mkdir(parents=True)
     (tmp_path / "my_conf" / "algorithm" / "counting.yaml").write_text("_target_: my_rules.Counting\n")
-    answer = call(tmp_path, "--config-dir=my_conf", *sweep, "algorithm=counting", "threads=3")
+    answer = call(tmp_path, "--config-dir=my_conf", *sweep, "algorithm=counting", f"threads={threads}")
     assert answer.code == 0, answer.err
-    assert set((tmp_path / "threads.txt").read_text().split()) == {"3"}
+    assert set((tmp_path / "threads.txt").read_text().split()) == {str(threads)}
     assert "this process computes with" not in answer.err
