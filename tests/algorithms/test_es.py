@@ -206,5 +206,5 @@ def test_bfloat16_evaluates_every_member():
 def test_refuses_populations_that_cannot_work():
     with pytest.raises(ValueError, match=r"population=7 is odd.*8 or antithetic=false"):
         es(population=7)
-    with pytest.raises(ValueError, match="population=1 has nothing to compare"):
+    with pytest.raises(ValueError, match="population=1 has no other member to compare with"):
         es(population=1, antithetic=False)

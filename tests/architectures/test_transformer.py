@@ -135,7 +135,7 @@ def test_a_rule_trains_every_block_or_refuses(plan: Any, algorithm: str) -> None
         return transformer(TASK, generator, **keys)
 
     if algorithm in ("ff", "ff_naive", "bp_goodness", "pepita"):
-        with pytest.raises(ValueError, match="inputs are tokens, which are no numbers: take another algorithm"):
+        with pytest.raises(ValueError, match="inputs are tokens, which are not numbers: use another algorithm"):
             partial(node)(network, TASK, draw, torch.Generator())
         return
     rule = partial(node)(network, TASK, draw, seeding.generator(0, "feedback"))
@@ -175,7 +175,7 @@ def test_feedback_that_would_be_the_forward_weights_is_refused(plan: Any, tmp_pa
     def draw(generator: torch.Generator) -> nn.Sequential:
         return transformer(TASK, generator, **(KEYS | keys))
 
-    with pytest.raises(ValueError, match=r"attention1.qkv, drawn anew, is the forward weight itself"):
+    with pytest.raises(ValueError, match=r"a new draw of attention1.qkv equals its forward weight"):
         partial(plan("algorithm=fa").config["algorithm"])(build(**keys), TASK, draw, torch.Generator())
 
 

@@ -146,4 +146,4 @@ def test_a_tracker_that_fails_stops_no_run_and_is_told(plan, tmp_path, at, step)
     config = planned.config | {"tracker": {"_target_": "tests.trackers.test_every_tracker.Faulty", "at": at}}
     run = train(config, tmp_path / "run", silent, {})
     assert run.status == "complete"
-    assert run.broken == {"tracker": f"step {step}: OSError: no route to {at}; the run went on without it"}
+    assert run.broken == {"tracker": f"step {step}: OSError: no route to {at}; the run continued without it"}

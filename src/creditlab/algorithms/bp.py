@@ -14,11 +14,11 @@ from creditlab.algorithms.base import Algorithm, Batch, Readings, clear_gradient
 
 
 class Backpropagation(Algorithm):
-    """The reference that other rules are held to, and the base of those that differ from it in `scores` alone."""
+    """The reference for the other rules, and the base class of the rules that differ from it only in `scores`."""
 
     def scores(self, network: nn.Sequential, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The network's scores and, by block, its pre-activations, in a graph that sends errors back as the rule does:
-        what the rule writes is the derivative of the scores' cross-entropy through it.
+        """The network's scores and, by block, its pre-activations. Their graph sends errors back as the rule does: the
+        rule writes the derivative of the scores' cross-entropy through this graph.
         """
         return forward(network, x)
 

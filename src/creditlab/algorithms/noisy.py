@@ -4,12 +4,12 @@ For the gradient g of each tensor (d entries) and z ~ N(0, I), by `measure` and 
 
     snr              g + ‖g‖ z / √(m d)                     E‖noise‖² = ‖g‖²/m          expected angle near arctan m^−½
     relative_norm    g + m ‖g‖ z/‖z‖                        ‖noise‖ = m ‖g‖
-    angle            ‖g‖ (cos m · g/‖g‖ + sin m · z⊥/‖z⊥‖)  at m degrees, as long as g; z⊥ = z less its part along g
+    angle            ‖g‖ (cos m · g/‖g‖ + sin m · z⊥/‖z⊥‖)  at m degrees, as long as g; z⊥ = z minus its part along g
 
-`angle` keeps the length, the others multiply it by about √(1 + 1/m) and √(1 + m²). A tensor with one entry has no other
-direction, and `angle` leaves it.
+`angle` keeps the length of the gradient; the others multiply it by about √(1 + 1/m) and √(1 + m²). A tensor with one
+entry has no other direction, so `angle` does not change it.
 
-Source: the gradient noise sweep that the study "geometry of credit assignment" announces, whose measure is not known.
+Source: the gradient noise sweep that the study "geometry of credit assignment" announces, without naming its measure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from creditlab.task import Task
 
 
 class NoisyBackpropagation(Backpropagation):
-    """ValueError: an `amount` that the `measure` cannot have."""
+    """ValueError: an `amount` that is not possible with the `measure`."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class NoisyBackpropagation(Backpropagation):
         self.measure, self.amount = measure, amount
 
     def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
-        """`errors` are without noise."""
+        """`errors` are those without noise."""
         readings = super().assign(network, batch)
         with torch.autocast(batch.x.device.type, enabled=False):
             for p in network.parameters():
@@ -56,7 +56,7 @@ class NoisyBackpropagation(Backpropagation):
         return readings
 
     def noisy(self, g: Tensor, z: Tensor) -> Tensor:
-        """`g` with noise made from `z`, of its shape."""
+        """`g` with noise made from `z`, which has the shape of `g`."""
         norm = g.norm()
         if self.measure == "snr":
             return g + norm / math.sqrt(self.amount * g.numel()) * z
@@ -65,7 +65,7 @@ class NoisyBackpropagation(Backpropagation):
         if g.numel() == 1 or norm == 0:
             return g
         unit = g / norm
-        for _ in range(2):  # the second takes away what rounding left
+        for _ in range(2):  # the second pass removes what rounding left
             z = z - (z * unit).sum() * unit
         angle = math.radians(self.amount)
         return norm * (math.cos(angle) * unit + math.sin(angle) * z / z.norm())
