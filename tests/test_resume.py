@@ -18,7 +18,7 @@ KEYS = ["architecture.widths=[16,12]", "metrics.points=0", "training.evaluations
 FILES = ("history.jsonl", "weights.safetensors", "arrays.npz")
 
 
-def silent(step, steps, found):
+def silent(step, steps, metrics):
     pass
 
 
@@ -41,7 +41,7 @@ def undisturbed(planned, tmp_path):
 
 
 def stopping(at, act):
-    def report(step, steps, found):
+    def report(step, steps, metrics):
         if step == at:
             act()
 

@@ -85,15 +85,15 @@ def test_the_estimate_is_that_of_the_formula(rank, antithetic, shaping):
     expected = [
         -sum(u * s * e[i] for u, (i, s) in zip(shaped, members, strict=True)) / (len(members) * 0.1) for e in epsilon
     ]
-    found = estimate(network, x, y, antithetic=antithetic, shaping=shaping, rank=rank)
-    torch.testing.assert_close(found, torch.cat([e.flatten() for e in expected]), rtol=1e-10, atol=1e-12)
+    actual = estimate(network, x, y, antithetic=antithetic, shaping=shaping, rank=rank)
+    torch.testing.assert_close(actual, torch.cat([e.flatten() for e in expected]), rtol=1e-10, atol=1e-12)
 
 
 @given(st.lists(st.sampled_from([-3.0, -1.0, -0.5, 0.25, 2.0, 7.0]) | st.floats(-9, 9), min_size=2, max_size=40))
 def test_ranks_are_scipys_midranks_centred(values):
-    found = shape_fitness(torch.tensor(values, dtype=torch.float64), "ranks")
+    actual = shape_fitness(torch.tensor(values, dtype=torch.float64), "ranks")
     expected = (rankdata(values) - 1) / (len(values) - 1) - 0.5
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(actual.numpy(), expected, atol=1e-12)
 
 
 def test_a_member_without_a_finite_fitness_ranks_last():

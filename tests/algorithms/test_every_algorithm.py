@@ -107,14 +107,14 @@ def test_it_neither_moves_parameters_nor_leaves_gradients_behind(plan, algorithm
 
 
 def test_only_the_generator_that_it_is_handed_matters(plan, algorithm, draw):
-    found = []
+    actual = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         network, rule = built(plan, algorithm, draw)
         step(network, rule, *batch())
-        found.append(gradients(network))
+        actual.append(gradients(network))
     assert all(
-        (a is None and b is None) or torch.equal(a, b) for a, b in zip(*(f.values() for f in found), strict=True)
+        (a is None and b is None) or torch.equal(a, b) for a, b in zip(*(f.values() for f in actual), strict=True)
     )
 
 
@@ -157,8 +157,8 @@ def test_its_state_comes_back_from_a_state_dict(plan, algorithm, draw):
     rule.load_state_dict(state)
     network.load_state_dict(buffers)
     step(network, rule, x, y, 2)
-    found = gradients(network)
-    assert all((expected[n] is None and found[n] is None) or torch.equal(expected[n], found[n]) for n in expected)
+    actual = gradients(network)
+    assert all((expected[n] is None and actual[n] is None) or torch.equal(expected[n], actual[n]) for n in expected)
 
 
 def test_it_learns(plan, algorithm, draw):

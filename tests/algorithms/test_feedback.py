@@ -54,9 +54,9 @@ def test_with_the_transposed_weights_it_is_backpropagation(plan, architecture):
     random = assign(fa)[1]
     for layer, b in feedback.items():
         b.copy_(weights(fa.network)[layer].detach())
-    readings, found = assign(fa)
+    readings, actual = assign(fa)
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-10)
+        torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=1e-10)
     for block, error in expected_readings.errors.items():
         torch.testing.assert_close(readings.errors[block], error, rtol=0, atol=1e-10)
     first = next(iter(expected))
@@ -86,10 +86,10 @@ def test_bfloat16_gives_nearly_the_same(plan, architecture):
     p = parts(plan, *ON[architecture], "algorithm=fa", double=False)
     expected = assign(p)[1]
     with torch.autocast("cpu", torch.bfloat16):
-        found = assign(p)[1]
+        actual = assign(p)[1]
     for name in (n for n, q in p.network.named_parameters() if q.ndim >= 2):
-        assert found[name].dtype == torch.float32
-        assert torch.nn.functional.cosine_similarity(found[name].flatten(), expected[name].flatten(), dim=0) > 0.9
+        assert actual[name].dtype == torch.float32
+        assert torch.nn.functional.cosine_similarity(actual[name].flatten(), expected[name].flatten(), dim=0) > 0.9
 
 
 def test_fa_against_a_plain_derivation(plan):
@@ -139,9 +139,9 @@ def test_dfa_with_the_derivative_of_the_net_above_is_backpropagation_for_the_las
     name, _ = list(hidden_blocks(p.network))[-1]
     b = p.algorithm.get_buffer(name)
     b.copy_(weights(p.network)["readout"].detach().reshape(b.shape))
-    found = assign(p)[1]
+    actual = assign(p)[1]
     for parameter in (n for n in expected if n.startswith((name, "readout"))):
-        torch.testing.assert_close(found[parameter], expected[parameter], rtol=0, atol=1e-10)
+        torch.testing.assert_close(actual[parameter], expected[parameter], rtol=0, atol=1e-10)
 
 
 def test_no_dfa_gradient_crosses_a_block(plan):

@@ -18,7 +18,7 @@ from tests.algorithms.test_feedback import assign, parts
 
 def test_fully_connected(plan):
     p = parts(plan, "algorithm=pepita", "architecture.widths=[12,9]", "algorithm.scale=1")
-    readings, found = assign(p)
+    readings, actual = assign(p)
     x, y = p.dataset.batch(torch.arange(16))
     w1, b1, w2, b2, w3, b3 = (q.detach() for q in p.network.parameters())
 
@@ -35,7 +35,7 @@ def test_fully_connected(plan):
         ((h2 - g2).T @ g1, (h2 - g2).sum(0)),
         (e.T @ g2, e.sum(0)),
     ]
-    for gradient, value in zip(found.values(), [g for pair in expected for g in pair], strict=True):
+    for gradient, value in zip(actual.values(), [g for pair in expected for g in pair], strict=True):
         torch.testing.assert_close(gradient, value / 16, rtol=0, atol=1e-12)
     for block, delta in {"fc1": h1 - g1, "fc2": h2 - g2, "readout": e}.items():
         torch.testing.assert_close(readings.errors[block], delta / 16, rtol=0, atol=1e-12)

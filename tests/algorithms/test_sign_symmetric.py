@@ -27,11 +27,11 @@ def test_where_sizes_agree_it_is_backpropagation(plan, architecture, rule):
         for layer, w in teaching(bp.network).items():
             w.copy_(ours.algorithm.get_buffer(registered(layer)) * w.sign())
             teaching(ours.network)[layer].copy_(w)
-    expected, found = assign(bp), assign(ours)  # the generator of a step starts where that of the last did
+    expected, actual = assign(bp), assign(ours)  # the generator of a step starts where that of the last did
     for name in expected[1]:
-        torch.testing.assert_close(found[1][name], expected[1][name], rtol=0, atol=1e-10)
+        torch.testing.assert_close(actual[1][name], expected[1][name], rtol=0, atol=1e-10)
     for block, error in expected[0].errors.items():
-        torch.testing.assert_close(found[0].errors[block], error, rtol=0, atol=1e-10)
+        torch.testing.assert_close(actual[0].errors[block], error, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("rule", RULES)
