@@ -1,6 +1,7 @@
 """Runs trained together: the oracle is each of them alone."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -209,6 +210,17 @@ def test_one_that_fails_or_is_held_stops_no_other(seeds, alone):
     assert [type(ended[seed]) for seed in range(4)] == [type(None), RuntimeError, Held, type(None)]
     assert records.read_run(runs[1].folder).problem == "RuntimeError: the report is haunted"
     agree([runs[0], runs[3]], alone([runs[0], runs[3]]))
+
+
+def test_a_run_that_another_process_has_just_finished_is_let_go(seeds, monkeypatch):
+    (run,) = seeds(number=1)
+    together([run])
+    monkeypatch.setattr(records, "open_run", lambda *_: SimpleNamespace(finished=False))  # as it was a moment ago
+    opening = open_trainer(run.config, run.folder, silent, run.hydra)
+    ended = {}
+    train_together({0: opening}, ended.__setitem__)
+    assert ended == {0: None}
+    assert not (run.folder / "lock").exists()
 
 
 def test_what_breaks_a_step_is_told_by_all(seeds, monkeypatch):

@@ -98,13 +98,14 @@ class UnderWay:
         self._ended = ended
 
     def open(self, name: str, run: Opening) -> None:
-        """Begin or resume a run. One that is finished already has ended."""
+        """Begin or resume a run. If it is finished already, it ends at once."""
         try:
             trainer = run.__enter__()
         except (Exception, Interrupted) as error:
             self._ended(name, error)
             return
         if trainer is None:
+            run.__exit__(None, None, None)
             self._ended(name, None)
             return
         self.trainers[name], self._openings[name], self._paused[name] = trainer, run, time.perf_counter()
