@@ -22,6 +22,7 @@ from benchmarks.measure import Seconds, now
 from creditlab import records, training
 from creditlab.algorithms.base import Draw
 from creditlab.algorithms.bp import Backpropagation
+from creditlab.metrics.instruments import Instruments
 from creditlab.task import Task
 
 OUTSIDE, STEPS, RECORDS = "messages and waiting", "training steps", "records in JSON and YAML"
@@ -70,8 +71,8 @@ class Anatomy:
     def install(self) -> None:
         self.wrap(training, "assemble", "assemble the parts")
         self.wrap(training, "evaluate", lambda *_: f"{self.first()} evaluation")
-        self.wrap(training.Instruments, "measure", lambda *_: f"{self.first()} instruments")
-        self.wrap(training.Instruments, "arrays", "arrays.npz")
+        self.wrap(Instruments, "measure", lambda *_: f"{self.first()} instruments")
+        self.wrap(Instruments, "arrays", "arrays.npz")
         for name in ("open_run", "begin", "finish", "read_run"):
             self.wrap(records, name, RECORDS)
         for name in ("append", "close"):
@@ -85,22 +86,22 @@ class Anatomy:
 
     def watch_steps(self) -> None:
         """The steps are what a run does between its beginning and its end."""
-        begin, finish = training.Course._begin, training.Course._finish
+        begin, finish = training.Trainer.__init__, training.Trainer._finish
 
-        def begun(course: training.Course) -> None:
+        def begun(trainer: training.Trainer, *args: Any) -> None:
             self.push("rest of train")
-            begin(course)
+            begin(trainer, *args)
             self.pop()
             self.push(STEPS)
 
-        def finished(course: training.Course) -> None:
+        def finished(trainer: training.Trainer) -> None:
             if self.stack[-1] == STEPS:  # unless this run had begun before
                 self.pop()
             self.push("rest of train")
-            finish(course)
+            finish(trainer)
             self.pop()
 
-        training.Course._begin, training.Course._finish = begun, finished  # type: ignore[method-assign]
+        training.Trainer.__init__, training.Trainer._finish = begun, finished  # type: ignore[method-assign]
 
 
 @functools.cache

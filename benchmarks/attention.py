@@ -54,9 +54,9 @@ def main() -> None:
         taken: tuple[list[Seconds], list[Seconds]] = ([], [])
         for number in range(chosen.rounds + 1):
             for unit, times in zip((written, fused), taken, strict=True):
-                found = seconds(unit, x)
+                duration = seconds(unit, x)
                 if number:  # the first is a warm-up
-                    times.append(found)
+                    times.append(duration)
         size = f"{batch} × {positions} × {width}"
         ratios = [
             ratio([getattr(s, clock) for s in taken[0]], [getattr(s, clock) for s in taken[1]]) for clock in CLOCKS

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import console, load, now, plan, ratio, show
-from creditlab.training import steps
+from creditlab.training import open_trainer
 
 EVERY = 5  # steps between evaluations
 RANKS = {"full": 1, "1": 128}  # and the chunk
@@ -30,16 +30,20 @@ def times(config: Mapping, targets: list[float]) -> list[float]:
     """Processor seconds until each accuracy of `targets`, infinite for those not reached."""
     spent, reached = 0.0, dict.fromkeys(targets, math.inf)
 
-    def report(step: int, of: int, found: Mapping[str, float]) -> None:
+    def report(step: int, of: int, metrics: Mapping[str, float]) -> None:
         for target, seconds in reached.items():
-            if found["test/accuracy"] >= target and seconds == math.inf:
+            if metrics["test/accuracy"] >= target and seconds == math.inf:
                 reached[target] = spent
 
-    with tempfile.TemporaryDirectory() as folder:
-        for step in steps(config, Path(folder), report, {}):
+    with tempfile.TemporaryDirectory() as folder, open_trainer(config, Path(folder), report, {}) as trainer:
+        while trainer is not None and trainer.running:
             began = now()
-            step.take()
+            x, y = trainer.load(trainer.begin_step())
+            readings = trainer.assign(x, y)
+            trainer.before_update(x, y, readings)
+            trainer.update()
             spent += (now() - began).cpu
+            trainer.after_update(readings)
     return list(reached.values())
 
 
@@ -61,19 +65,24 @@ def main() -> None:
     keys += [f"training.evaluations={chosen.steps // EVERY}", f"training.stop_at_accuracy={max(chosen.targets)}"]
 
     def run(rank: str, rate: float, seed: int) -> list[float]:
-        own = [f"algorithm.rank={rank}", f"algorithm.chunk={RANKS[rank]}", f"optimiser.lr={rate}", f"seed={seed}"]
-        return times(plan(Path(), *keys, *own).config, sorted(chosen.targets))
+        keys_of_run = [
+            f"algorithm.rank={rank}",
+            f"algorithm.chunk={RANKS[rank]}",
+            f"optimiser.lr={rate}",
+            f"seed={seed}",
+        ]
+        return times(plan(Path(), *keys, *keys_of_run).config, sorted(chosen.targets))
 
-    found = {  # the ranks take turns
+    seconds = {  # the ranks take turns
         (rank, rate): [] for rate in chosen.rates for rank in RANKS
     }
     for seed in range(chosen.seeds):
-        for (rank, rate), taken in found.items():
+        for (rank, rate), taken in seconds.items():
             taken.append(run(rank, rate, seed))
-    best = {r: min(chosen.rates, key=lambda rate: statistics.median(t[-1] for t in found[r, rate])) for r in RANKS}
+    best = {r: min(chosen.rates, key=lambda rate: statistics.median(t[-1] for t in seconds[r, rate])) for r in RANKS}
     rows = []
     for number, target in enumerate(sorted(chosen.targets)):
-        full, low = ([t[number] for t in found[rank, best[rank]]] for rank in RANKS)
+        full, low = ([t[number] for t in seconds[rank, best[rank]]] for rank in RANKS)
         spread = [f"{statistics.median(s):.2f} ({min(s):.2f} to {max(s):.2f})" for s in (full, low)]
         rows.append([f"accuracy {target:g}", *spread, ratio(full, low)])
     title = f"Processor seconds on {chosen.dataset}, population {chosen.population}, {chosen.seeds} seeds"

@@ -32,6 +32,7 @@ import torch
 
 from benchmarks.measure import console, load, plan, show
 from creditlab import seeding
+from creditlab.algorithms.base import Batch
 from creditlab.metrics.observe import evaluate
 from creditlab.metrics.probe import gradients
 from creditlab.parts import Parts, assemble
@@ -85,7 +86,7 @@ def milliseconds(work: Callable[[], object], repeats: int) -> float:
 def step(parts: Parts, number: int, listening: bool) -> None:
     x, y = parts.dataset.batch(torch.arange(128) + 128 * (number % 10))
     noise = seeding.generator(0, "algorithm", number)
-    readings = parts.algorithm.assign(parts.network, x, y, generator=noise, probe=listening)
+    readings = parts.algorithm.assign(parts.network, Batch(x, y, generator=noise, probe=listening))
     parts.instruments.assigned(number, x, y, readings, listening)
     parts.optimiser.step()
     parts.instruments.updated()
@@ -103,19 +104,21 @@ def costs(overrides: list[str], option: str, folder: Path, repeats: int, part: i
     instruments, chunks = parts.instruments, len(parts.dataset.test_y) / CHUNK
     instruments.begin()
     step(parts, 1, listening=False)
-    found = Costs(
+    measured = Costs(
         milliseconds(lambda: step(parts, 2, False), repeats), chunks * milliseconds(lambda: test_chunk(parts), repeats)
     )
-    console.print(f"  a step: {found.step:.2f} ms, an evaluation: {found.evaluation:.2f} ms")
+    console.print(f"  a step: {measured.step:.2f} ms, an evaluation: {measured.evaluation:.2f} ms")
     looks = len(instruments.probes) + 1
-    found.note("test set at a probe (shared)", found.evaluation, len(instruments.probes) - 1)  # the last is a run's own
+    measured.note(
+        "test set at a probe (shared)", measured.evaluation, len(instruments.probes) - 1
+    )  # the last is a run's own
     if instruments.listens:
         listened = milliseconds(lambda: step(parts, 3, True), repeats)
-        found.note("backpropagation beside the rule (shared)", max(0.0, listened - found.step), looks - 1)
+        measured.note("backpropagation beside the rule (shared)", max(0.0, listened - measured.step), looks - 1)
     if (kept := instruments.trajectory) is not None:
         kept.add(gradients(parts.network))  # draws the sketch
         sketch = milliseconds(lambda: kept.add(gradients(parts.network)), repeats)
-        found.note("gradients of the trajectory (shared)", sketch, kept.length)
+        measured.note("gradients of the trajectory (shared)", sketch, kept.length)
         for _ in range(kept.length):
             kept.add(gradients(parts.network))
         step(parts, 4, True)
@@ -124,12 +127,12 @@ def costs(overrides: list[str], option: str, folder: Path, repeats: int, part: i
         if thing in asked or thing == "activation_map":
             of_arrays = 1 + instruments.compares if thing == "activation_map" else scope == "weights"  # and for CKA
             work = lambda s=scope, t=thing: instruments.observe().find(s, t)  # noqa: E731
-            found.note(name, milliseconds(work, repeats), looks + of_arrays)
+            measured.note(name, milliseconds(work, repeats), looks + of_arrays)
     seen = instruments.observe()
     seen.find("activations", "activation_map")  # a pass that the scores of a linear read-out share
     scores = milliseconds(lambda: seen.find("network", "scores"), 1)
     if "scores" in asked:
-        found.note("scores (shared)", scores, looks)
+        measured.note("scores (shared)", scores, looks)
     for scope, names in SCOPES.items():
         for name in names:
             if name in asked:
@@ -148,8 +151,8 @@ def costs(overrides: list[str], option: str, folder: Path, repeats: int, part: i
         work = partial(evaluate, name, metric, keys, of, generator)
         signals = bool(set(instruments.asked[name]) & set(SCOPES["signals"]))
         spent = milliseconds(work, 1 if at_ends else repeats)
-        found.note(name, scale * spent, 2 if at_ends else looks - signals)
-    return found
+        measured.note(name, scale * spent, 2 if at_ends else looks - signals)
+    return measured
 
 
 def runs(root: str, folder: Path) -> list[list[str]]:

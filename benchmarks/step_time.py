@@ -22,8 +22,8 @@ from benchmarks.measure import SPREAD, Seconds, console, load, now, plan, ratio,
 from creditlab import seeding
 from creditlab.architectures.convolution import Conv2d
 from creditlab.config import bind_target
+from creditlab.process import keep_memory
 from creditlab.task import Task
-from creditlab.training import keep_memory
 
 SIZES = {  # overrides, batch
     "convnet": (["architecture=convnet", "architecture.channels=[16,32,32,64]"], 64),
@@ -66,9 +66,9 @@ def compare(name: str, device: str, rounds: int) -> list[list[str]]:
     taken: dict[str, list[Seconds]] = {way: [] for way in networks}
     for number in range(rounds + 2):
         for way in list(networks)[:: -1 if number % 2 else 1]:
-            found = step(networks[way], optimisers[way], x, y, way == HALF)
+            seconds = step(networks[way], optimisers[way], x, y, way == HALF)
             if number > 1:  # the first two are to warm up
-                taken[way].append(found)
+                taken[way].append(seconds)
     rows = []
     for way, times in taken.items():
         ratios = ["", ""]

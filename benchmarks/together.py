@@ -19,7 +19,7 @@ import torch
 from benchmarks.measure import Seconds, console, load, now, plan, ratio, show
 from creditlab.sweep.plan import Planned
 from creditlab.together import train_together
-from creditlab.training import steps
+from creditlab.training import open_trainer
 
 BARE = ["metrics=none", "training.evaluations=1", "training.keep_weights=false"]
 KINDS = {
@@ -39,7 +39,7 @@ def seconds(planned: list[Planned], at_once: int) -> Seconds:
     began = now()
     for first in range(0, len(planned), at_once):
         some = planned[first : first + at_once]
-        begun = {r.folder.name: steps(r.config, r.folder, lambda step, of, found: None, {}) for r in some}
+        begun = {r.folder.name: open_trainer(r.config, r.folder, lambda *_: None, {}) for r in some}
         train_together(begun, check)
     return now() - began
 

@@ -51,7 +51,7 @@ def creditlab(config: dict) -> tuple[Seconds, Seconds]:
     """Of a real run: seconds in its steps, and in all of it."""
     with tempfile.TemporaryDirectory() as folder:
         anatomy().reset()
-        train(config, Path(folder, "run"), lambda step, steps, found: None, {})
+        train(config, Path(folder, "run"), lambda *_: None, {})
         anatomy().charge()
     parts = anatomy().parts
     return parts[STEPS], sum((s for name, s in parts.items() if name != OUTSIDE), Seconds())

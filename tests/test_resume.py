@@ -18,7 +18,7 @@ KEYS = ["architecture.widths=[16,12]", "metrics.points=0", "training.evaluations
 FILES = ("history.jsonl", "weights.safetensors", "arrays.npz")
 
 
-def silent(step, steps, found):
+def silent(step, steps, metrics):
     pass
 
 
@@ -41,7 +41,7 @@ def undisturbed(planned, tmp_path):
 
 
 def stopping(at, act):
-    def report(step, steps, found):
+    def report(step, steps, metrics):
         if step == at:
             act()
 
@@ -182,5 +182,5 @@ def test_resuming_with_another_number_of_threads_is_told(planned, tmp_path, capf
     with pytest.raises(ZeroDivisionError):
         train(planned.config, folder, stopping(3, lambda: 1 / 0), {})
     train(planned.config | {"threads": 2}, folder, silent, {})
-    assert "threads=2, begun with threads=1: the result may differ in its last digits" in capfd.readouterr().err
+    assert "threads=2, but was begun with threads=1: the result may differ in its last digits" in capfd.readouterr().err
     assert records.read_run(folder).finished

@@ -1,6 +1,7 @@
 """Runs trained together: the oracle is each of them alone."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from creditlab.config import ConfigError
 from creditlab.lock import Held, hold
 from creditlab.parts import assemble
 from creditlab.together import check, train_together
-from creditlab.training import steps, train
+from creditlab.training import open_trainer, train
 from tests import common
 
 SMALL = [*common.SMALL, "architecture.widths=[24,16]", "metrics.points=1", "dataset.limit=400"]
@@ -20,7 +21,7 @@ DOUBLE = 1e-12  # of how far weights have moved; a step's rounding is 1e-16
 SINGLE = 1e-5
 
 
-def silent(step, steps, found):
+def silent(step, steps, metrics):
     pass
 
 
@@ -33,7 +34,7 @@ def seeds(plan):
 def together(runs, report=silent):
     """What stopped each, by its seed."""
     ended = {}
-    begun = {run.config["seed"]: steps(run.config, run.folder, report, run.hydra) for run in runs}
+    begun = {run.config["seed"]: open_trainer(run.config, run.folder, report, run.hydra) for run in runs}
     train_together(begun, ended.__setitem__)
     return ended
 
@@ -94,9 +95,9 @@ def test_whatever_else_a_run_does_it_does_together(seeds, alone, keys):
     singles = alone(runs)
     agree(runs, singles)
     for run, single in zip(runs, singles, strict=True):
-        found = records.read_run(run.folder)
-        assert found.metrics.keys() == single.metrics.keys()
-        assert {k: v for k, v in found.metrics.items() if k.startswith("signals/")} == pytest.approx(
+        result = records.read_run(run.folder)
+        assert result.metrics.keys() == single.metrics.keys()
+        assert {k: v for k, v in result.metrics.items() if k.startswith("signals/")} == pytest.approx(
             {k: v for k, v in single.metrics.items() if k.startswith("signals/")}, rel=1e-6, abs=1e-5, nan_ok=True
         )
 
@@ -105,20 +106,20 @@ def test_the_records_are_those_of_a_run_alone(seeds, alone):
     runs = seeds("precision=float64", number=2)
     together(runs)
     for run, single in zip(runs, alone(runs), strict=True):
-        found = records.read_run(run.folder)
-        assert found.status == "complete"
+        result = records.read_run(run.folder)
+        assert result.status == "complete"
         assert {p.name for p in run.folder.iterdir()} == {p.name for p in single.folder.iterdir()}
-        assert found.record.keys() == single.record.keys()
-        assert found.summary.keys() == single.summary.keys()
-        assert found.metrics == pytest.approx(single.metrics, rel=1e-9, abs=1e-9)
-        assert [(r["step"], r["metrics"].keys()) for r in found.history()] == [
+        assert result.record.keys() == single.record.keys()
+        assert result.summary.keys() == single.summary.keys()
+        assert result.metrics == pytest.approx(single.metrics, rel=1e-9, abs=1e-9)
+        assert [(r["step"], r["metrics"].keys()) for r in result.history()] == [
             (r["step"], r["metrics"].keys()) for r in single.history()
         ]
-        ours, theirs = found.arrays(), single.arrays()
+        ours, theirs = result.arrays(), single.arrays()
         assert ours.keys() == theirs.keys()
         for name in ours:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-6, atol=1e-9)
-        assert 0 < found.summary["seconds_metrics"] < found.summary["seconds"]
+        assert 0 < result.summary["seconds_metrics"] < result.summary["seconds"]
 
 
 def test_a_run_counts_its_share_of_the_time(seeds):
@@ -166,9 +167,9 @@ def test_asked_to_stop_all_write_checkpoints_that_either_way_resumes(seeds, alon
     assert all((run.folder / "checkpoint.pt").exists() for run in runs)
     monkeypatch.setattr(interrupt, "_asked", [])
     size = (runs[0].folder / "checkpoint.pt").stat().st_size
-    told = []
-    train(runs[0].config, runs[0].folder, lambda step, *rest: told.append(step), {})
-    assert told[0] == 4
+    steps_reported = []
+    train(runs[0].config, runs[0].folder, lambda step, *rest: steps_reported.append(step), {})
+    assert steps_reported[0] == 4
     together(runs[1:])
     singles = alone(runs)
     agree(runs, singles)
@@ -196,11 +197,11 @@ def test_those_behind_catch_up(seeds, alone):
 def test_one_that_fails_or_is_held_stops_no_other(seeds, alone):
     runs = seeds("precision=float64", "training.evaluations=6", number=4)
 
-    told = []
+    steps_reported = []
 
-    def report(step, steps, found):
-        told.append(step)
-        if told.count(2) == 2 and step == 2:  # the second run's
+    def report(step, steps, metrics):
+        steps_reported.append(step)
+        if steps_reported.count(2) == 2 and step == 2:  # the second run's
             raise RuntimeError("the report is haunted")
 
     runs[2].folder.mkdir(parents=True)
@@ -209,6 +210,17 @@ def test_one_that_fails_or_is_held_stops_no_other(seeds, alone):
     assert [type(ended[seed]) for seed in range(4)] == [type(None), RuntimeError, Held, type(None)]
     assert records.read_run(runs[1].folder).problem == "RuntimeError: the report is haunted"
     agree([runs[0], runs[3]], alone([runs[0], runs[3]]))
+
+
+def test_a_run_that_another_process_has_just_finished_is_let_go(seeds, monkeypatch):
+    (run,) = seeds(number=1)
+    together([run])
+    monkeypatch.setattr(records, "open_run", lambda *_: SimpleNamespace(finished=False))  # as it was a moment ago
+    opening = open_trainer(run.config, run.folder, silent, run.hydra)
+    ended = {}
+    train_together({0: opening}, ended.__setitem__)
+    assert ended == {0: None}
+    assert not (run.folder / "lock").exists()
 
 
 def test_what_breaks_a_step_is_told_by_all(seeds, monkeypatch):
@@ -220,8 +232,8 @@ def test_what_breaks_a_step_is_told_by_all(seeds, monkeypatch):
     monkeypatch.setattr("creditlab.algorithms.bp.forward", broken)
     together(runs)
     for run in runs:
-        found = records.read_run(run.folder)
-        assert (found.status, found.problem) == ("failed", "RuntimeError: out of memory")
+        result = records.read_run(run.folder)
+        assert (result.status, result.problem) == ("failed", "RuntimeError: out of memory")
         assert not (run.folder / "lock").exists()
 
 
@@ -250,5 +262,5 @@ def test_an_optimiser_that_is_not_known_is_refused(plan):
     parts = assemble(config)
     check(config, parts, 4)
     parts.optimiser = Odd(parts.network.parameters())
-    with pytest.raises(ConfigError, match="whether Odd takes each tensor by itself is not known"):
+    with pytest.raises(ConfigError, match="it is not known whether Odd treats each tensor by itself"):
         check(config, parts, 4)

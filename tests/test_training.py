@@ -15,7 +15,7 @@ from creditlab.training import evaluate, train
 from tests.common import SMALL, options
 
 
-def silent(step, steps, found):
+def silent(step, steps, metrics):
     pass
 
 
@@ -84,10 +84,10 @@ def test_the_record_is_of_the_weights_that_were_kept(plan):
 
 def test_a_finished_run_is_not_computed_again(plan):
     done = run(plan)
-    told = []
+    reports = []
     stamp = (done.folder / "summary.json").stat().st_mtime_ns
-    assert run(plan, report=lambda *a: told.append(a)).summary == done.summary
-    assert not told
+    assert run(plan, report=lambda *a: reports.append(a)).summary == done.summary
+    assert not reports
     assert (done.folder / "summary.json").stat().st_mtime_ns == stamp
 
 
@@ -175,7 +175,7 @@ def test_an_interrupted_run_resumes_bit_identically(plan, tmp_path, overrides):
     planned = plan(*SMALL, *overrides, *small)
     train(planned.config, tmp_path / "undisturbed", silent, {})
 
-    def stop(step, steps, found):
+    def stop(step, steps, metrics):
         if step > 1 and step not in stopped_at and len(stopped_at) < 2:
             stopped_at.append(step)
             raise Stopped
@@ -201,20 +201,20 @@ def test_resuming_without_the_optimisers_state_is_noticed(plan, tmp_path, monkey
     """The negative control: were the checkpoint to lose something, the test above would fail."""
     planned = plan(*SMALL, "training.checkpoint_seconds=1e-9")
     train(planned.config, tmp_path / "undisturbed", silent, {})
-    restore = training._restore
+    restore = training.restore
 
-    def forgetful(path, parts, moment):
+    def forgetful(path, parts, state):
         fresh = parts.optimiser.state_dict()
-        restore(path, parts, moment)
+        restore(path, parts, state)
         parts.optimiser.load_state_dict(fresh)
 
-    def stop(step, steps, found):
+    def stop(step, steps, metrics):
         if step == 3:
             raise Stopped
 
     with pytest.raises(Stopped):
         train(planned.config, tmp_path / "disturbed", stop, {})
-    monkeypatch.setattr(training, "_restore", forgetful)
+    monkeypatch.setattr(training, "restore", forgetful)
     train(planned.config, tmp_path / "disturbed", silent, {})
     assert not same(*(weights(records.read_run(tmp_path / n)) for n in ("undisturbed", "disturbed")))
 

@@ -65,8 +65,10 @@ def _run(run: Planned) -> records.Run:
     if existing_run.finished:
         records.forget(run.folder)
     interrupt.watch(signal.SIGINT, signal.SIGTERM)
+    from creditlab.process import prepare_process
     from creditlab.training import train
 
+    prepare_process(run.config["threads"])
     try:
         return train(run.config, run.folder, _report, run.hydra)
     except (ConfigError, records.RecordError, Held):

@@ -1,4 +1,4 @@
-"""What a config names, built, and whether it fits together."""
+"""Builds the parts that a config names, and checks that they fit together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from creditlab import records, seeding
-from creditlab.algorithms.base import Algorithm
+from creditlab.algorithms.base import Algorithm, Batch
 from creditlab.architectures.block import parameter_groups
 from creditlab.config import ConfigError, arguments, bind_target, import_target
 from creditlab.datasets.base import Dataset
@@ -22,7 +22,15 @@ from creditlab.metrics.instruments import Instruments
 from creditlab.optimisers.schedule import factor
 from creditlab.trackers.base import Tracker
 
-SAMPLING = {"root", "download", "limit", "test_limit", "validation", "crop", "flip"}  # no matter to what an input is
+SAMPLING = {
+    "root",
+    "download",
+    "limit",
+    "test_limit",
+    "validation",
+    "crop",
+    "flip",
+}  # keys of a data set that do not change what an input is
 
 T = TypeVar("T")
 
@@ -47,8 +55,10 @@ class Parts:
 
 
 @contextlib.contextmanager
-def blame(what: str) -> Iterator[None]:
-    """Name the part of the config in which a mistake shows, whatever it raises: it may be in a user's own code."""
+def as_config_error(what: str) -> Iterator[None]:
+    """Turn every error into a ConfigError that names `what`, the part of the config in which it happened. The error may
+    come from a user's own code.
+    """
     try:
         yield
     except ConfigError:
@@ -62,18 +72,18 @@ def blame(what: str) -> Iterator[None]:
 
 
 def assemble(config: Mapping[str, Any]) -> Parts:
-    """Build every part of the run, which shows whether they fit together. Raises ConfigError where they do not."""
+    """Build every part of the run. Raises ConfigError if they do not fit together."""
     choices, training, seed = config["choices"], config["training"], config["seed"]
     device = find_device(config["device"])
     dtype = torch.float64 if config["precision"] == "float64" else torch.float32
-    with blame(f"dataset={choices['dataset']}"):
+    with as_config_error(f"dataset={choices['dataset']}"):
         dataset = _made(bind_target(config["dataset"])(), Dataset)
         dataset.split(seed)
-    with blame(f"architecture={choices['architecture']} on dataset={choices['dataset']}"):
+    with as_config_error(f"architecture={choices['architecture']} on dataset={choices['dataset']}"):
         draw = bind_target(config["architecture"])
         network = _made(draw(dataset.task, seeding.generator(seed, "init")), nn.Sequential)
         groups = parameter_groups(network)
-    with blame(f"algorithm={choices['algorithm']} with architecture={choices['architecture']}"):
+    with as_config_error(f"algorithm={choices['algorithm']} with architecture={choices['architecture']}"):
         feedback = seeding.generator(seed, "feedback")
         rule = bind_target(config["algorithm"])(network, dataset.task, lambda g: draw(dataset.task, g), feedback)
         algorithm = _made(rule, Algorithm)
@@ -81,7 +91,7 @@ def assemble(config: Mapping[str, Any]) -> Parts:
     network.to(device, dtype)
     algorithm.to(device, dtype)
     groups += algorithm.parameter_groups()
-    with blame(f"optimiser={choices['optimiser']}"):
+    with as_config_error(f"optimiser={choices['optimiser']}"):
         optimiser = _made(bind_target(config["optimiser"])(groups), torch.optim.Optimizer)
     samples, batch = len(dataset.train_y), training["batch_size"]
     if batch > samples:
@@ -90,9 +100,9 @@ def assemble(config: Mapping[str, Any]) -> Parts:
         _try_one_sample(network, algorithm, dataset, f"algorithm={choices['algorithm']} and {choices['architecture']}")
     per_epoch = samples // batch
     steps = training["steps"] or max(1, round(training["epochs"] * per_epoch))
-    with blame("training"):
+    with as_config_error("training"):
         factor(0, steps, training["schedule"], training["warmup"])
-    with blame("metrics"):
+    with as_config_error("metrics"):
         instruments = Instruments(
             config["metrics"],
             {
@@ -107,63 +117,63 @@ def assemble(config: Mapping[str, Any]) -> Parts:
             steps_per_epoch=per_epoch,
             surrogate=_surrogate(config) if config["metrics"]["surrogate"] else None,
         )
-    with blame("tracker"):
+    with as_config_error("tracker"):
         tracker = _made(bind_target(config["tracker"])(), Tracker)
     bfloat16 = config["precision"] == "bfloat16"
     return Parts(dataset, network, algorithm, optimiser, instruments, tracker, device, bfloat16, steps, per_epoch)
 
 
 def _try_one_sample(network: nn.Sequential, algorithm: Algorithm, dataset: Dataset, what: str) -> None:
-    """Refuse what cannot do with one sample a step, such as normalisation over a batch."""
+    """Raise ConfigError for what cannot train with one sample per step, such as normalisation over a batch."""
     x, y = dataset.batch(torch.zeros(1, dtype=torch.int64, device=dataset.train_y.device))
     noise = seeding.generator(0, "algorithm", 0, x.device)
     try:
-        copy.deepcopy(algorithm).assign(copy.deepcopy(network), x, y, generator=noise)
+        copy.deepcopy(algorithm).assign(copy.deepcopy(network), Batch(x, y, noise))
     except ValueError as error:
         raise ConfigError(f"training.batch_size=1 with {what}: {error}. Give 2 or more.") from error
 
 
 def _made(part: T, kind: type[T]) -> T:
-    """`part`, if what made it made one of `kind`."""
+    """`part`. Raises ValueError if it is not a `kind`."""
     if not isinstance(part, kind):
-        raise ValueError(f"gave a {type(part).__name__}, not a {kind.__module__}.{kind.__name__}")
+        raise ValueError(f"returned a {type(part).__name__}, not a {kind.__module__}.{kind.__name__}")
     return part
 
 
 def _surrogate(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     """The scores of the trained network in the folder that `metrics.surrogate` names. Raises ConfigError."""
-    said = f"metrics.surrogate={config['metrics']['surrogate']}"
+    key = f"metrics.surrogate={config['metrics']['surrogate']}"
     folder = Path(config["metrics"]["surrogate"])
-    of_sweep = list(records.run_folders(folder)) if folder.is_dir() else []
-    if len(of_sweep) > 1:
-        raise ConfigError(f"{said}: a sweep of {len(of_sweep)} runs. Name one, such as {of_sweep[0]}.")
-    run = records.read_run(of_sweep[0] if of_sweep else folder)
+    candidates = list(records.run_folders(folder)) if folder.is_dir() else []
+    if len(candidates) > 1:
+        raise ConfigError(f"{key}: a sweep of {len(candidates)} runs. Name one of them, such as {candidates[0]}.")
+    run = records.read_run(candidates[0] if candidates else folder)
     path = run.folder / "weights.safetensors"
     if not run.finished or run.config is None:
-        missing = f"{said}: no finished run there ({run.problem or run.status})."
-        raise ConfigError(f"{missing} Do it first: an experiment's file says how.")
+        missing = f"{key}: there is no finished run in it ({run.problem or run.status})."
+        raise ConfigError(f"{missing} Train it first: the file of an experiment says how.")
     if not path.exists():
-        raise ConfigError(f"{said}: it kept no weights. Give it training.keep_weights=true.")
+        raise ConfigError(f"{key}: it kept no weights. Train it with training.keep_weights=true.")
     mine, other = config["dataset"], run.config["dataset"]
     differ = sorted(k for k in mine.keys() | other.keys() if k not in SAMPLING and mine.get(k) != other.get(k))
     if differ:
-        shown = "; ".join(f"dataset.{k}: {other.get(k)!r} there, {mine.get(k)!r} here" for k in differ)
-        raise ConfigError(f"{said}: its inputs are others ({shown}). Name a run on the same data.")
+        shown = "; ".join(f"dataset.{k} is {other.get(k)!r} for it, {mine.get(k)!r} here" for k in differ)
+        raise ConfigError(f"{key}: it was trained on other inputs ({shown}). Name a run on the same data.")
     alike = {key: config[key] for key in ("device", "precision", "threads", "tracker")}
     blind = {**run.config["metrics"], "instruments": {}, "surrogate": None}
     parts = assemble({**run.config, **alike, "dataset": mine, "metrics": blind})
     final = {k.removeprefix("final/"): w for k, w in load_file(path).items() if k.startswith("final/")}
-    parts.network.load_state_dict(parts.network.state_dict() | final)  # which has a tied tensor once
+    parts.network.load_state_dict(parts.network.state_dict() | final)  # the file has a tied tensor only once
     parts.network.eval().requires_grad_(False)
     return lambda x: parts.algorithm.predict(parts.network, x)
 
 
 def find_device(name: str) -> torch.device:
-    """`device` of a config. Raises ConfigError where this machine has none of that name."""
+    """The device that a config calls `name`. Raises ConfigError if this machine has no such device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    there += ["mps"] if torch.backends.mps.is_available() else []
-    if name not in there and not (name == "cuda" and len(there) > 1):
-        raise ConfigError(f"device={name}: not on this machine, which has {', '.join(there)} (or auto).")
+    available = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    available += ["mps"] if torch.backends.mps.is_available() else []
+    if name not in available and not (name == "cuda" and len(available) > 1):
+        raise ConfigError(f"device={name}: not on this machine, which has {', '.join(available)} (or auto).")
     return torch.device(name)

@@ -1,12 +1,12 @@
-"""Runs that differ in nothing but the seed, trained together by one process: `hydra.launcher.together`.
+"""Runs that differ only in the seed, trained at once by one process: `hydra.launcher.together`.
 
-    (ℓ_1, …, ℓ_R) = vmap(ℓ)(θ, x, y),   ∂(Σ_r ℓ_r)/∂θ,   θ the R networks' parameters, stacked
+    (ℓ_1, …, ℓ_R) = vmap(ℓ)(θ, x, y),   ∂(Σ_r ℓ_r)/∂θ,   θ the parameters of R networks, stacked
 
-A small network's step takes an accelerator longer to be told than to do, and R of them are told at once here. Each run
-is the `Course` that it is alone: its own initial weights, batches, feedback, evaluations, instruments, checkpoints and
-records. Its parameters are slices of the stacked ones, so that whatever looks at it sees an ordinary network. Steps
-whose error signals are wanted are taken one by one. All that differs is the order of sums within a product of matrices,
-so that runs agree with those alone up to rounding, which grows as training amplifies it.
+A GPU computes the step of a small network faster than Python can call its operations. Here each call is for all R
+networks. Each run keeps its own `Trainer`, as if it trained alone: initial weights, batches, feedback, evaluations,
+metrics, checkpoints and records. Its parameters are slices of the stacked ones, so that all else sees an ordinary
+network. The steps in which metrics ask for error signals are computed one by one. The only difference to a run alone is
+the order of sums within products of matrices: the results agree up to rounding, which training amplifies.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,79 +30,117 @@ from creditlab.config import ConfigError
 from creditlab.interrupt import Interrupted
 from creditlab.optimisers.spectral_descent import SpectralDescent
 from creditlab.parts import Parts
-from creditlab.training import Step, Steps
+from creditlab.training import Trainer
 
-LAYERS = (nn.Linear, nn.LayerNorm)  # with parameters, that many networks' inputs can be sent through at once
-OPTIMISERS = (SGD, Adam, SpectralDescent)  # and their subclasses: to them each tensor is an affair of its own
+LAYERS = (nn.Linear, nn.LayerNorm)  # layers with parameters that work under vmap
+OPTIMISERS = (SGD, Adam, SpectralDescent)  # with their subclasses: they treat each tensor by itself
+
+T = TypeVar("T")
+Opening = AbstractContextManager[Trainer | None]  # what `open_trainer` gives: the run begins when it is entered
+Assigned = tuple[Tensor, Tensor, Readings]  # inputs and labels of a batch, and what the rule read on it
 
 
 def check(config: Mapping[str, Any], parts: Parts, together: int) -> None:
-    """Raise ConfigError where runs of this kind cannot be trained `together`."""
+    """Raise ConfigError if runs of this kind cannot be trained `together`."""
     choices = config["choices"]
-    said = f"hydra.launcher.together={together} with "
+    key = f"hydra.launcher.together={together} with "
     if type(parts.algorithm).assign is not Backpropagation.assign:
         raise ConfigError(
-            f"{said}algorithm={choices['algorithm']}: it does more than send one error backwards, so its runs are "
-            "trained one by one. Leave the key at 1 for them; bp, fa and dfa can be trained together."
+            f"{key}algorithm={choices['algorithm']}: this rule does more than send one error backwards, so its runs "
+            "are trained one by one. Leave the key at 1 for them; bp, fa and dfa can be trained together."
         )
     for name, module in parts.network.named_modules():
-        own = [*module.parameters(recurse=False)]
-        if [*module.buffers(recurse=False)] or (own and not isinstance(module, LAYERS)):
+        parameters = [*module.parameters(recurse=False)]
+        if [*module.buffers(recurse=False)] or (parameters and not isinstance(module, LAYERS)):
             raise ConfigError(
-                f"{said}architecture={choices['architecture']}: {name} is a {type(module).__name__}, and only networks "
+                f"{key}architecture={choices['architecture']}: {name} is a {type(module).__name__}, and only networks "
                 f"of {' and '.join(kind.__name__ for kind in LAYERS)} are trained together. Leave the key at 1."
             )
     if not isinstance(parts.optimiser, OPTIMISERS):
         raise ConfigError(
-            f"{said}optimiser={choices['optimiser']}: whether {type(parts.optimiser).__name__} takes each tensor by "
-            f"itself is not known; {', '.join(kind.__name__ for kind in OPTIMISERS)} do. Leave the key at 1."
+            f"{key}optimiser={choices['optimiser']}: it is not known whether {type(parts.optimiser).__name__} treats "
+            f"each tensor by itself; {', '.join(kind.__name__ for kind in OPTIMISERS)} do. Leave the key at 1."
         )
 
 
-def train_together(runs: Mapping[str, Steps], ended: Callable[[str, BaseException | None], None]) -> None:
-    """Take the steps of `runs`, by name: of those that stand furthest back, all at once. `ended` is told of each run
-    that is done, or has stopped by what error.
+def train_together(runs: Mapping[str, Opening], ended: Callable[[str, BaseException | None], None]) -> None:
+    """Train `runs`, by name, as `creditlab.training.open_trainer` gives them. The runs that have done the fewest steps
+    take the next step at once. `ended` is called for each run that is finished, or with the error that stopped it.
     """
-    waiting: dict[str, Step] = {}
-    since: dict[str, float] = {}
-
-    def go_on(name: str, error: Exception | None = None) -> None:
-        waiting.pop(name, None)
-        try:
-            waiting[name] = next(runs[name]) if error is None else runs[name].throw(error)
-        except StopIteration:
-            ended(name, None)
-        except (Exception, Interrupted) as stopped:
-            ended(name, stopped)
-        since[name] = time.perf_counter()
-
-    def take(names: Iterable[str], act: Callable[[Sequence[Step]], None]) -> None:
-        steps = {name: waiting[name] for name in names if name in waiting}
-        began, error = time.perf_counter(), None
-        try:
-            act(list(steps.values()))
-        except Exception as raised:
-            error = raised
-        share = (time.perf_counter() - began) / max(1, len(steps))
-        for name, step in steps.items():
-            step.waited += time.perf_counter() - since[name] - share
-            go_on(name, error)
-
-    for name in runs:
-        go_on(name)
+    under_way = UnderWay(ended)
+    for name, run in runs.items():
+        under_way.open(name, run)
     group = None
-    while waiting:
-        least = min(step.done for step in waiting.values())
-        names = [name for name, step in waiting.items() if step.done == least]
-        members = [waiting[name].parts for name in names]
-        if group is None or group.members != members:
-            group = Group(members)
-        take(names, group.assign)
-        take(names, group.update)
+    while under_way.trainers:
+        least = min(trainer.state.step for trainer in under_way.trainers.values())
+        members = {name: trainer for name, trainer in under_way.trainers.items() if trainer.state.step == least}
+        if group is None or group.trainers != [*members.values()]:
+            group = Group([*members.values()])
+        assigned = under_way.do(members, group.assign)  # the gradients of all
+        if assigned is None:
+            continue
+        for (name, trainer), step in zip(members.items(), assigned, strict=True):
+            under_way.do([name], partial(trainer.before_update, *step))
+        under_way.do(members, group.update)  # the weights of all
+        for (name, trainer), (_, _, readings) in zip(members.items(), assigned, strict=True):
+            under_way.do([name], partial(trainer.after_update, readings))
+
+
+class UnderWay:
+    """The runs that are not finished, by name. An error in one run does not stop the others. Each run is charged with
+    its own time and its share of joint work, not with the time it waits for other runs.
+    """
+
+    def __init__(self, ended: Callable[[str, BaseException | None], None]) -> None:
+        self.trainers: dict[str, Trainer] = {}
+        self._openings: dict[str, Opening] = {}
+        self._paused: dict[str, float] = {}  # since when each has waited
+        self._ended = ended
+
+    def open(self, name: str, run: Opening) -> None:
+        """Begin or resume a run. If it is finished already, it ends at once."""
+        try:
+            trainer = run.__enter__()
+        except (Exception, Interrupted) as error:
+            self._ended(name, error)
+            return
+        if trainer is None:
+            run.__exit__(None, None, None)
+            self._ended(name, None)
+            return
+        self.trainers[name], self._openings[name], self._paused[name] = trainer, run, time.perf_counter()
+
+    def do(self, names: Iterable[str], work: Callable[[], T]) -> T | None:
+        """Do `work` of the runs `names`, as far as they have not ended. An error in it ends all of them."""
+        trainers = {name: self.trainers[name] for name in names if name in self.trainers}
+        if not trainers:
+            return None
+        result, error, begin = None, None, time.perf_counter()
+        try:
+            result = work()
+        except (Exception, Interrupted) as raised:
+            error = raised
+        end = time.perf_counter()
+        share = (end - begin) / len(trainers)
+        for name, trainer in trainers.items():
+            trainer.state.began += end - self._paused[name] - share
+            self._paused[name] = end
+            if error or not trainer.running:
+                self._close(name, error)
+        return result
+
+    def _close(self, name: str, error: BaseException | None) -> None:
+        del self.trainers[name]
+        details = (type(error), error, error.__traceback__) if error else (None, None, None)
+        try:
+            self._openings.pop(name).__exit__(*details)
+        except (Exception, Interrupted) as raised:
+            error = raised
+        self._ended(name, error)
 
 
 class Objective(nn.Module):
-    """What a rule descends on, with all that it depends on as its own parameters and buffers."""
+    """The loss that a rule descends, as a module: all that it depends on is a parameter or buffer of it."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
@@ -112,63 +152,62 @@ class Objective(nn.Module):
 
 
 class Group:
-    """Runs at the same step, whose networks it moves into shared tensors."""
+    """Runs at the same step. Their parameters become slices of shared tensors."""
 
-    def __init__(self, members: Sequence[Parts]) -> None:
-        self.members = list(members)
+    def __init__(self, trainers: Sequence[Trainer]) -> None:
+        self.trainers = list(trainers)
+        members = [trainer.parts for trainer in trainers]
         objectives = [Objective(parts) for parts in members]
         self.objective = objectives[0]
         self.stacked, self.buffers = stack_module_state(objectives)  # type: ignore[arg-type]
         self.parameters = [[o.get_parameter(name) for o in objectives] for name in self.stacked]
         for owners, stack in zip(self.parameters, self.stacked.values(), strict=True):
-            for own, part in zip(owners, stack.detach(), strict=True):
-                own.data = part
+            for parameter, part in zip(owners, stack.detach(), strict=True):
+                parameter.data = part
         self.optimisers = [parts.optimiser for parts in members]
         self.state = defaultdict(
             dict, {p: o.state[p] for o in self.optimisers for g in o.param_groups for p in g["params"]}
         )
-        first = members[0].dataset
-        self.same_data = not (len(first.validation_y) or first.augments)  # in which the seed has a say
+        self.data, self.autocast = members[0].dataset, members[0].autocast
+        self.same_data = not (len(self.data.validation_y) or self.data.augments)  # both depend on the seed
 
-    def assign(self, steps: Sequence[Step]) -> None:
-        """Have the rule write the gradients of every run."""
-        if len(steps) == 1 or steps[0].listening:
-            for step in steps:
-                step.take()
-            return
-        self._load(steps)
-        x, y = torch.stack([step.x for step in steps]), torch.stack([step.y for step in steps])
-        with self.members[0].autocast():
+    def assign(self) -> list[Assigned]:
+        """Begin a step of every run and have the rule write the gradients."""
+        batches = [trainer.begin_step() for trainer in self.trainers]
+        samples = self._load(batches)
+        if len(self.trainers) == 1 or self.trainers[0].listening:
+            alone = zip(self.trainers, samples, strict=True)
+            return [(x, y, trainer.assign(x, y)) for trainer, (x, y) in alone]
+        x, y = (torch.stack(tensors) for tensors in zip(*samples, strict=True))
+        with self.autocast():
             losses = vmap(self._loss)(self.stacked, self.buffers, x, y)
             gradients = torch.autograd.grad(losses.sum(), list(self.stacked.values()))
         for owners, gradient in zip(self.parameters, gradients, strict=True):
-            for own, part in zip(owners, gradient.contiguous(), strict=True):  # fused optimisers go by the layout
-                own.grad = part
-        for step, loss in zip(steps, losses.detach().cpu(), strict=True):
-            step.readings = Readings(loss)
+            # Fused optimisers choose their code by the memory layout.
+            for parameter, part in zip(owners, gradient.contiguous(), strict=True):
+                parameter.grad = part
+        return [(x, y, Readings(loss)) for (x, y), loss in zip(samples, losses.detach().cpu(), strict=True)]
 
-    def _loss(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return functional_call(self.objective, (parameters, buffers), (x, y))
-
-    def _load(self, steps: Sequence[Step]) -> None:
-        if not self.same_data:
-            for step in steps:
-                step.load()
-            return
-        x, y = self.members[0].dataset.batch(torch.cat([step.indices for step in steps]))
-        for step, own_x, own_y in zip(steps, x.chunk(len(steps)), y.chunk(len(steps)), strict=True):
-            step.x, step.y = own_x, own_y
-
-    def update(self, steps: Sequence[Step]) -> None:
-        """A step of the first run's optimiser on the parameters of all, each with its own state."""
+    def update(self) -> None:
+        """Take a step of the first run's optimiser on the parameters of all runs, each with its own state."""
         first = self.optimisers[0]
-        own = first.state, [group["params"] for group in first.param_groups]
+        state, parameters = first.state, [group["params"] for group in first.param_groups]
         first.state = self.state
         for group, *others in zip(*(o.param_groups for o in self.optimisers), strict=True):
-            group["params"] = [p for one in (group, *others) for p in one["params"]]
+            group["params"] = [p for each in (group, *others) for p in each["params"]]
         try:
             first.step()
         finally:
-            first.state = own[0]
-            for group, params in zip(first.param_groups, own[1], strict=True):
+            first.state = state
+            for group, params in zip(first.param_groups, parameters, strict=True):
                 group["params"] = params
+
+    def _load(self, batches: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Inputs and labels of each run, from the indices of its batch."""
+        if not self.same_data:
+            return [trainer.load(indices) for trainer, indices in zip(self.trainers, batches, strict=True)]
+        x, y = self.data.batch(torch.cat([*batches]))
+        return list(zip(x.chunk(len(batches)), y.chunk(len(batches)), strict=True))
+
+    def _loss(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return functional_call(self.objective, (parameters, buffers), (x, y))

@@ -40,7 +40,7 @@ def test_the_penalty_and_its_slope_are_numpys(shape, cosine):
 def test_it_is_backpropagation_plus_the_penaltys_gradient(plan, architecture):
     bp = parts(plan, *ON[architecture])
     p = parts(plan, *ON[architecture], "algorithm=bp_aligned", "algorithm.weight=0.7", "algorithm.cosine=0.4")
-    (taught, expected), (readings, found) = assign(bp), assign(p)
+    (taught, expected), (readings, actual) = assign(bp), assign(p)
     *below, _ = weights(bp.network)
     hidden = [layer for layer in below if not layer.startswith("embedding")]
     total = 0.0
@@ -51,8 +51,8 @@ def test_it_is_backpropagation_plus_the_penaltys_gradient(plan, architecture):
         (slope,) = torch.autograd.grad(value, w)
         weights(bp.network)[layer].grad.add_(slope)
     expected = {name: q.grad for name, q in bp.network.named_parameters()}
-    for name in found:
-        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-12)
+    for name in actual:
+        torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=1e-12)
     assert readings.loss.item() == pytest.approx(taught.loss.item() + total)
     for block, error in taught.errors.items():
         assert torch.equal(readings.errors[block], error)

@@ -25,7 +25,7 @@ def test_the_gradient_is_that_of_the_sum_of_forward_forwards_losses(kind, keys):
     build, task = NETWORKS[kind]
     keys = {"straight_through": False, **keys}
     network, (x, y) = build(), batch(**task)
-    readings, found = step(network, goodness(network, **task, **keys), x, y)
+    readings, actual = step(network, goodness(network, **task, **keys), x, y)
     hidden = {n: p for n, p in network.named_parameters() if not n.startswith("readout")}
 
     def loss():
@@ -44,7 +44,7 @@ def test_the_gradient_is_that_of_the_sum_of_forward_forwards_losses(kind, keys):
         with torch.no_grad():
             for n, p in hidden.items():
                 p.add_(directions[n], alpha=1e-6)
-        slope = sum((found[n] * directions[n]).sum().item() for n in hidden)
+        slope = sum((actual[n] * directions[n]).sum().item() for n in hidden)
         assert slope == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-4)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.directional import SPSA, ForwardGradient, WeightPerturbation
 from creditlab.algorithms.es import EvolutionStrategies
 from tests.algorithms.test_es import batch, convolutional, exact, mlp
@@ -27,7 +28,7 @@ NETWORKS = {
 
 
 def estimate(rule, network, x, y, seed=0):
-    rule.assign(network, x, y, generator=torch.Generator().manual_seed(seed))
+    rule.assign(network, Batch(x, y, generator=torch.Generator().manual_seed(seed)))
     return torch.cat([p.grad.flatten() for p in network.parameters()])
 
 
@@ -48,9 +49,9 @@ def test_the_estimate_is_the_true_slope_along_its_directions(rule, kind):
     network, (x, y) = build(), batch(*shape)
     v = directions(network, 3)
     truth = exact(copy.deepcopy(network), x, y)
-    found = estimate(RULES[rule](3), network, x, y)
+    actual = estimate(RULES[rule](3), network, x, y)
     rtol = 1e-10 if rule == "forward_gradient" else 1e-4
-    torch.testing.assert_close(found, ((v @ truth)[:, None] * v).mean(0), rtol=rtol, atol=rtol * truth.norm().item())
+    torch.testing.assert_close(actual, ((v @ truth)[:, None] * v).mean(0), rtol=rtol, atol=rtol * truth.norm().item())
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -129,9 +130,9 @@ def test_forward_differentiation_knows_every_architecture(plan, architecture):
     """⟨g, v⟩ = ⟨∇L, v⟩ ‖v‖² with backpropagation's ∇L."""
     truth = assign(parts(plan, *ON[architecture]), probe=False)[1]
     p = parts(plan, *ON[architecture], "algorithm=forward_gradient")
-    found = assign(p, probe=False)[1]  # draws from a fresh generator
+    actual = assign(p, probe=False)[1]  # draws from a fresh generator
     generator = torch.Generator()
     v = {name: torch.empty_like(q).normal_(generator=generator) for name, q in p.network.named_parameters()}
     slope = sum((truth[name] * v[name]).sum() for name in v)
     for name in v:
-        torch.testing.assert_close(found[name], slope * v[name].detach(), rtol=1e-8, atol=1e-12)
+        torch.testing.assert_close(actual[name], slope * v[name].detach(), rtol=1e-8, atol=1e-12)

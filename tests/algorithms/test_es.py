@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.es import Directions, EvolutionStrategies, shape_fitness
 from creditlab.architectures.block import Block
 
@@ -43,7 +44,7 @@ def batch(*shape, dtype=torch.float64):
 
 
 def estimate(network, x, y, seed=0, **keys):
-    es(**keys).assign(network, x, y, generator=torch.Generator().manual_seed(seed))
+    es(**keys).assign(network, Batch(x, y, generator=torch.Generator().manual_seed(seed)))
     return torch.cat([p.grad.flatten() for p in network.parameters()])
 
 
@@ -84,15 +85,15 @@ def test_the_estimate_is_that_of_the_formula(rank, antithetic, shaping):
     expected = [
         -sum(u * s * e[i] for u, (i, s) in zip(shaped, members, strict=True)) / (len(members) * 0.1) for e in epsilon
     ]
-    found = estimate(network, x, y, antithetic=antithetic, shaping=shaping, rank=rank)
-    torch.testing.assert_close(found, torch.cat([e.flatten() for e in expected]), rtol=1e-10, atol=1e-12)
+    actual = estimate(network, x, y, antithetic=antithetic, shaping=shaping, rank=rank)
+    torch.testing.assert_close(actual, torch.cat([e.flatten() for e in expected]), rtol=1e-10, atol=1e-12)
 
 
 @given(st.lists(st.sampled_from([-3.0, -1.0, -0.5, 0.25, 2.0, 7.0]) | st.floats(-9, 9), min_size=2, max_size=40))
 def test_ranks_are_scipys_midranks_centred(values):
-    found = shape_fitness(torch.tensor(values, dtype=torch.float64), "ranks")
+    actual = shape_fitness(torch.tensor(values, dtype=torch.float64), "ranks")
     expected = (rankdata(values) - 1) / (len(values) - 1) - 0.5
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(actual.numpy(), expected, atol=1e-12)
 
 
 def test_a_member_without_a_finite_fitness_ranks_last():
@@ -158,7 +159,7 @@ def test_how_many_are_evaluated_at_once_changes_nothing(network, rank):
 def test_running_statistics_and_readings_are_those_of_one_ordinary_forward_pass(chunk):
     network, (x, y) = mlp(norm=True), batch(8, 5)
     other = copy.deepcopy(network)
-    readings = es(chunk=chunk).assign(network, x, y, generator=torch.Generator())
+    readings = es(chunk=chunk).assign(network, Batch(x, y, generator=torch.Generator()))
     scores = other(x)
     assert all(
         torch.equal(a, b) for a, b in zip(network.state_dict().values(), other.state_dict().values(), strict=True)
@@ -205,5 +206,5 @@ def test_bfloat16_evaluates_every_member():
 def test_refuses_populations_that_cannot_work():
     with pytest.raises(ValueError, match=r"population=7 is odd.*8 or antithetic=false"):
         es(population=7)
-    with pytest.raises(ValueError, match="population=1 has nothing to compare"):
+    with pytest.raises(ValueError, match="population=1 has no other member to compare with"):
         es(population=1, antithetic=False)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from creditlab.algorithms.base import forward
+from creditlab.algorithms.base import Batch, forward
 from creditlab.architectures.block import hidden_blocks, teaching, weights
 from creditlab.parts import assemble
 from tests.common import SMALL, options
@@ -19,7 +19,7 @@ def parts(plan, *overrides, double=True):
 
 def assign(p, rule=None, n=16, probe=True):
     x, y = p.dataset.batch(torch.arange(n))
-    readings = (rule or p.algorithm).assign(p.network, x, y, generator=torch.Generator(), probe=probe)
+    readings = (rule or p.algorithm).assign(p.network, Batch(x, y, generator=torch.Generator(), probe=probe))
     return readings, {name: q.grad.clone() for name, q in p.network.named_parameters()}
 
 
@@ -54,9 +54,9 @@ def test_with_the_transposed_weights_it_is_backpropagation(plan, architecture):
     random = assign(fa)[1]
     for layer, b in feedback.items():
         b.copy_(weights(fa.network)[layer].detach())
-    readings, found = assign(fa)
+    readings, actual = assign(fa)
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-10)
+        torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=1e-10)
     for block, error in expected_readings.errors.items():
         torch.testing.assert_close(readings.errors[block], error, rtol=0, atol=1e-10)
     first = next(iter(expected))
@@ -86,10 +86,10 @@ def test_bfloat16_gives_nearly_the_same(plan, architecture):
     p = parts(plan, *ON[architecture], "algorithm=fa", double=False)
     expected = assign(p)[1]
     with torch.autocast("cpu", torch.bfloat16):
-        found = assign(p)[1]
+        actual = assign(p)[1]
     for name in (n for n, q in p.network.named_parameters() if q.ndim >= 2):
-        assert found[name].dtype == torch.float32
-        assert torch.nn.functional.cosine_similarity(found[name].flatten(), expected[name].flatten(), dim=0) > 0.9
+        assert actual[name].dtype == torch.float32
+        assert torch.nn.functional.cosine_similarity(actual[name].flatten(), expected[name].flatten(), dim=0) > 0.9
 
 
 def test_fa_against_a_plain_derivation(plan):
@@ -139,9 +139,9 @@ def test_dfa_with_the_derivative_of_the_net_above_is_backpropagation_for_the_las
     name, _ = list(hidden_blocks(p.network))[-1]
     b = p.algorithm.get_buffer(name)
     b.copy_(weights(p.network)["readout"].detach().reshape(b.shape))
-    found = assign(p)[1]
+    actual = assign(p)[1]
     for parameter in (n for n in expected if n.startswith((name, "readout"))):
-        torch.testing.assert_close(found[parameter], expected[parameter], rtol=0, atol=1e-10)
+        torch.testing.assert_close(actual[parameter], expected[parameter], rtol=0, atol=1e-10)
 
 
 def test_no_dfa_gradient_crosses_a_block(plan):
@@ -180,12 +180,12 @@ def test_in_training_fa_errors_lie_at_an_angle_to_backpropagations(plan, data_ro
     order = torch.randperm(60_000, generator=torch.Generator().manual_seed(0))
     for indices in order[: 400 * 128].split(128):
         x, y = p.dataset.batch(indices)
-        p.algorithm.assign(p.network, x, y, generator=torch.Generator())
+        p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator()))
         p.optimiser.step()
     bp = parts(plan, *mnist, double=False)
     x, y = p.dataset.batch(order[-512:])
-    fa_error = p.algorithm.assign(p.network, x, y, generator=torch.Generator(), probe=True).errors["fc1"]
-    bp_error = bp.algorithm.assign(p.network, x, y, generator=torch.Generator(), probe=True).errors["fc1"]
+    fa_error = p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator(), probe=True)).errors["fc1"]
+    bp_error = bp.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator(), probe=True)).errors["fc1"]
     assert 35 < degrees(fa_error, bp_error) < 50
 
 
@@ -211,6 +211,6 @@ def test_weights_come_to_align_with_the_feedback_of_dfa(plan):
     assert all(abs(c) < 4 / math.sqrt(feedback[n].numel()) for n, c in cosine().items())
     for step in range(150):
         x, y = p.dataset.batch(torch.arange(64) + 64 * (step % 20))
-        p.algorithm.assign(p.network, x, y, generator=torch.Generator())
+        p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator()))
         p.optimiser.step()
     assert all(c > 0.2 for c in cosine().values()), cosine()

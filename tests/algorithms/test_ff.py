@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import one_hot
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.ff import ROWS, ForwardForward
 from creditlab.architectures.block import Block, readout, weights
 from creditlab.task import Task
@@ -65,7 +66,7 @@ def batch(n=9, task=TASK):
 
 
 def step(network, rule, x, y, seed=0, **keys):
-    readings = rule.assign(network, x, y, generator=torch.Generator().manual_seed(seed), **keys)
+    readings = rule.assign(network, Batch(x, y, generator=torch.Generator().manual_seed(seed), **keys))
     return readings, {n: None if p.grad is None else p.grad.clone() for n, p in network.named_parameters()}
 
 
@@ -99,7 +100,7 @@ def test_gradients_are_those_of_the_formulas(keys):
     rule = ff(network, **keys)
     running = {name: 0.0 for name in ("fc1", "fc2")}
     for seed in (0, 1):
-        readings, found = step(network, rule, x, y, seed)
+        readings, actual = step(network, rule, x, y, seed)
         wrong = rule.wrong_labels(y, torch.Generator().manual_seed(seed))
         h = torch.cat([overlaid(x, y), overlaid(x, wrong)])
         total = 0.0
@@ -133,10 +134,10 @@ def test_gradients_are_those_of_the_formulas(keys):
                 by_rows = k["orthogonality"] * 4 / units**2 * excess @ rows
                 by_w = by_w + (by_rows - rows * (rows * by_rows).sum(1, keepdim=True)) / norms
             torch.testing.assert_close(
-                found[f"{name}.body.{1 if name == 'fc1' else 0}.weight"], by_w, rtol=1e-9, atol=1e-10
+                actual[f"{name}.body.{1 if name == 'fc1' else 0}.weight"], by_w, rtol=1e-9, atol=1e-10
             )
             torch.testing.assert_close(
-                found[f"{name}.body.{1 if name == 'fc1' else 0}.bias"], by_a.sum(0), rtol=1e-9, atol=1e-10
+                actual[f"{name}.body.{1 if name == 'fc1' else 0}.bias"], by_a.sum(0), rtol=1e-9, atol=1e-10
             )
         torch.testing.assert_close(readings.loss, total)
         assert readings.scores is None
@@ -240,17 +241,17 @@ def test_straight_through_reaches_silent_units():
 @pytest.mark.parametrize(("network", "task"), [(mlp((7, 6, 5)), TASK), (convolutional(), IMAGES)], ids=["mlp", "conv"])
 def test_goodness_reads_out_without_a_read_out_layer(network, task):
     x, y = batch(task=task)
-    _, found = step(network, ff(network, task), x, y)
-    assert found["readout.weight"] is None
-    assert found["readout.bias"] is None
-    assert all(g is not None for n, g in found.items() if not n.startswith("readout"))
+    _, actual = step(network, ff(network, task), x, y)
+    assert actual["readout.weight"] is None
+    assert actual["readout.bias"] is None
+    assert all(g is not None for n, g in actual.items() if not n.startswith("readout"))
 
 
 def test_the_head_learns_by_cross_entropy_under_the_neutral_label():
     network, (x, y) = mlp(), batch()
     plain = step(network, ff(network), x, y)
-    readings, found = step(network, ff(network, readout="head"), x, y, probe=True)
-    assert all(torch.equal(plain[1][n], found[n]) for n in found if not n.startswith("readout"))
+    readings, actual = step(network, ff(network, readout="head"), x, y, probe=True)
+    assert all(torch.equal(plain[1][n], actual[n]) for n in actual if not n.startswith("readout"))
     h = x.flatten(1).clone()
     h[:, :3] = TASK.low + (TASK.high - TASK.low) / 3
     for body in (network.fc1.body[1], network.fc2.body[0]):
@@ -258,8 +259,8 @@ def test_the_head_learns_by_cross_entropy_under_the_neutral_label():
     features = divided(h, "rms").detach()
     scores = (features @ network.readout.weight.T + network.readout.bias).detach()
     delta = (scores.softmax(1) - one_hot(y, 3)) / 9
-    torch.testing.assert_close(found["readout.weight"], delta.T @ features)
-    torch.testing.assert_close(found["readout.bias"], delta.sum(0))
+    torch.testing.assert_close(actual["readout.weight"], delta.T @ features)
+    torch.testing.assert_close(actual["readout.bias"], delta.sum(0))
     torch.testing.assert_close(readings.errors["readout"], delta)
     torch.testing.assert_close(readings.scores, scores)
     torch.testing.assert_close(readings.loss, plain[0].loss - scores.log_softmax(1)[torch.arange(9), y].mean())
@@ -329,24 +330,24 @@ def test_the_neutral_label_is_the_mean_of_all_labels(label):
 @pytest.mark.parametrize(("progress", "block"), [(0.0, 1), (0.3, 1), (0.34, 2), (0.66, 2), (0.67, 3), (0.999, 3)])
 def test_sequential_layers_learn_one_after_another(progress, block):
     network, (x, y) = mlp((7, 6, 5)), batch()
-    readings, found = step(
+    readings, actual = step(
         network, ff(network, layers="sequential", peer_norm=0.1), x, y, progress=progress, probe=True
     )
-    assert {n.split(".")[0] for n, g in found.items() if g is not None} == {f"fc{block}"}
+    assert {n.split(".")[0] for n, g in actual.items() if g is not None} == {f"fc{block}"}
     assert list(readings.errors) == [f"fc{block}"]
     together = step(network, ff(network, peer_norm=0.1), x, y)[1]
-    name = next(n for n in found if n.startswith(f"fc{block}") and n.endswith("weight"))
-    assert torch.equal(found[name], together[name])
+    name = next(n for n in actual if n.startswith(f"fc{block}") and n.endswith("weight"))
+    assert torch.equal(actual[name], together[name])
 
 
 def test_error_signals_are_those_of_positives_then_negatives():
     network, (x, y) = mlp(), batch()
     rule = ff(network, threshold=0.3)
-    readings, found = step(network, rule, x, y, probe=True)
+    readings, actual = step(network, rule, x, y, probe=True)
     wrong = rule.wrong_labels(y, torch.Generator().manual_seed(0))
     inputs = divided(torch.cat([overlaid(x, y), overlaid(x, wrong)]), "rms")
     delta = readings.errors["fc1"]
-    torch.testing.assert_close(delta.T @ inputs, found["fc1.body.1.weight"])
+    torch.testing.assert_close(delta.T @ inputs, actual["fc1.body.1.weight"])
     assert (delta[:9] <= 0).all()  # descent adds to what is active for the true label
     assert (delta[9:] >= 0).all()
     assert delta[:9].any()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.fa import registered, teaching
 from creditlab.architectures.block import weights
 from tests.algorithms.test_feedback import ON, assign, degrees, parts
@@ -20,7 +21,7 @@ def steps(p, n, batch=64):
     for step in range(n):
         generator = torch.Generator().manual_seed(step)
         x, y = p.dataset.batch(torch.randint(len(p.dataset.train_y), (batch,), generator=generator))
-        p.algorithm.assign(p.network, x, y, generator=generator)
+        p.algorithm.assign(p.network, Batch(x, y, generator=generator))
         p.optimiser.step()
 
 
@@ -37,14 +38,14 @@ def angles(p):
 def test_the_error_goes_through_the_feedback_that_it_shows(plan, architecture, rule):
     """Feedback alignment with those B gives the same gradients, but for decay."""
     ours = parts(plan, *ON[architecture], f"algorithm={rule}", *(["algorithm.decay=0"] if rule != "wm" else []))
-    readings, found = assign(ours)
+    readings, actual = assign(ours)
     fa = parts(plan, *ON[architecture], "algorithm=fa")
     for layer, b in ours.algorithm.feedback(ours.network).items():
         assert b.shape == weights(ours.network)[layer].shape
         fa.algorithm.get_buffer(registered(layer)).copy_(b)
     expected_readings, expected = assign(fa)
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-12)
+        torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=1e-12)
     for block, error in expected_readings.errors.items():
         torch.testing.assert_close(readings.errors[block], error, rtol=0, atol=1e-12)
 
@@ -55,12 +56,12 @@ def test_what_feedback_and_weights_differ_by_shrinks_as_a_power_of_lambda(plan, 
     p = parts(plan, f"algorithm={rule}", "algorithm.decay=0.04", SMALL_MLP, *SGD)
 
     def differences():
-        found = {}
+        actual = {}
         for layer, f in feedback(p).items():
             w = teaching(p.network)[layer].detach()
             b = p.algorithm.get_buffer(f"fixed_{layer}") if rule == "pfa" else torch.eye(len(w), dtype=w.dtype)
-            found[layer] = b @ b.T @ w - f
-        return found
+            actual[layer] = b @ b.T @ w - f
+        return actual
 
     before = differences()
     steps(p, 40)
@@ -112,7 +113,7 @@ def test_the_gradients_of_weights_and_feedback_are_those_of_the_formulas(plan, r
     p = parts(plan, f"algorithm={rule}", "algorithm.decay=0.3", SMALL_MLP)
     assign(p)
     x, y = p.dataset.batch(torch.arange(16))
-    w, own = dict(p.network.named_parameters()), dict(p.algorithm.named_parameters())
+    w, learned = dict(p.network.named_parameters()), dict(p.algorithm.named_parameters())
     with torch.no_grad():
         h0 = x.flatten(1)
         a1 = h0 @ w["fc1.body.linear.weight"].T + w["fc1.body.linear.bias"]
@@ -120,10 +121,10 @@ def test_the_gradients_of_weights_and_feedback_are_those_of_the_formulas(plan, r
         h1, h2 = a1.clamp(min=0), a2.clamp(min=0)
         d3 = ((h2 @ w["readout.weight"].T + w["readout.bias"]).softmax(1) - one_hot(y, 10)) / len(y)
         if rule == "kp":
-            sent = {"readout": own["readout"], "fc2": own["fc2"]}
+            sent = {"readout": learned["readout"], "fc2": learned["fc2"]}
         else:
             fixed = {layer: p.algorithm.get_buffer(f"fixed_{layer}") for layer in ("readout", "fc2")}
-            sent = {layer: fixed[layer] @ own[layer] for layer in fixed}
+            sent = {layer: fixed[layer] @ learned[layer] for layer in fixed}
             assert fixed["fc2"].shape == (9, 90)
         d2 = (d3 @ sent["readout"]) * (a2 > 0)
         d1 = (d2 @ sent["fc2"]) * (a1 > 0)
@@ -139,7 +140,7 @@ def test_the_gradients_of_weights_and_feedback_are_those_of_the_formulas(plan, r
     for layer, gradient in expected.items():
         torch.testing.assert_close(weights(p.network)[layer].grad, gradient, rtol=0, atol=1e-12)
     for layer, gradient in own_expected.items():
-        torch.testing.assert_close(own[layer].grad, gradient + 0.3 * own[layer].detach(), rtol=0, atol=1e-12)
+        torch.testing.assert_close(learned[layer].grad, gradient + 0.3 * learned[layer].detach(), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("ratio", "tolerance"), [(10, 0.35), (1000, 0.04)])
@@ -179,7 +180,7 @@ def test_the_mirror_shows_the_weights_at_rest(plan, architecture, activation, sl
     p = parts(plan, "algorithm=wm", *architecture, f"architecture.activation={activation}", *keys, double=False)
     x, y = p.dataset.batch(torch.arange(16))
     for number in range(80):
-        p.algorithm.assign(p.network, x, y, generator=torch.Generator().manual_seed(number))
+        p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator().manual_seed(number)))
     for layer, b in feedback(p).items():
         w = weights(p.network)[layer].detach()
         expected = 0.5 * w * (1.0 if layer == "readout" else slope)
@@ -197,7 +198,7 @@ def test_a_mirror_step_is_that_of_the_formula(plan):
     p = parts(plan, "algorithm=wm", SMALL_MLP, "algorithm.samples=7", "algorithm.decay=0.1")
     before = {layer: b.clone() for layer, b in feedback(p).items()}
     x, y = p.dataset.batch(torch.arange(16))
-    p.algorithm.assign(p.network, x, y, generator=torch.Generator().manual_seed(3))
+    p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator().manual_seed(3)))
     generator = torch.Generator().manual_seed(3)
     for layer in ("fc2", "readout"):
         w = weights(p.network)[layer].detach()

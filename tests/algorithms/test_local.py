@@ -23,7 +23,7 @@ def test_similarities_are_correlations():
 
 def test_cross_entropy_against_a_plain_derivation(plan):
     p = parts(plan, "algorithm=local", SMALL_MLP, "architecture.activation=tanh", "algorithm.weight=0.7")
-    readings, found = assign(p)
+    readings, actual = assign(p)
     x, y = p.dataset.batch(torch.arange(16))
     h, expected, loss = x.flatten(1), {}, 0.0
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_cross_entropy_against_a_plain_derivation(plan):
         expected["readout.weight"] = ((scores.exp() - one_hot(y, 10)) / 16).T @ h
         loss -= scores[torch.arange(16), y].mean()
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-12)
+        torch.testing.assert_close(actual[name], gradient, rtol=0, atol=1e-12)
     torch.testing.assert_close(readings.loss, loss)
 
 
@@ -62,14 +62,14 @@ def test_predsim_is_numpys(plan, similarity):
             total -= (1 - similarity) * logs[np.arange(16), y].mean()
         return total
 
-    _, found = assign(p)
+    _, actual = assign(p)
     w, u = linear.weight.detach().numpy().copy(), head.compare.weight.detach().numpy().copy()
     assert hasattr(head, "classify") == (similarity < 1)
     rng = np.random.default_rng(0)
     for _ in range(5):
         dw, du = rng.normal(size=w.shape), rng.normal(size=u.shape)
         slope = (loss(w + 1e-6 * dw, u + 1e-6 * du) - loss(w - 1e-6 * dw, u - 1e-6 * du)) / 2e-6
-        ours = (found["fc1.body.linear.weight"].numpy() * dw).sum() + (head.compare.weight.grad.numpy() * du).sum()
+        ours = (actual["fc1.body.linear.weight"].numpy() * dw).sum() + (head.compare.weight.grad.numpy() * du).sum()
         assert ours == pytest.approx(slope, rel=1e-5)
 
 
@@ -92,10 +92,10 @@ def test_beside_backpropagation_gradients_add_up(plan, architecture):
     """The teacher's, and the weight times those of the losses alone; running statistics are updated once."""
     bp, alone = parts(plan, *ON[architecture]), parts(plan, *ON[architecture], "algorithm=local")
     both = parts(plan, *ON[architecture], "algorithm=local", "algorithm.teacher=bp", "algorithm.weight=0.3")
-    (taught, expected), (local, added), (readings, found) = assign(bp), assign(alone), assign(both)
-    for name in found:
+    (taught, expected), (local, added), (readings, actual) = assign(bp), assign(alone), assign(both)
+    for name in actual:
         share = 0.0 if name.startswith("readout") else 0.3
-        torch.testing.assert_close(found[name], expected[name] + share * added[name], rtol=0, atol=1e-12)
+        torch.testing.assert_close(actual[name], expected[name] + share * added[name], rtol=0, atol=1e-12)
     for block in readings.errors:
         share = 0.0 if block == "readout" else 0.3
         error = taught.errors[block] + share * local.errors[block]
@@ -112,10 +112,10 @@ def test_beside_feedback_alignment_gradients_add_up(plan, architecture):
     for layer, b in fa.algorithm.feedback(fa.network).items():
         assert torch.equal(both.algorithm.feedback(both.network)[layer], b)
     both.algorithm.heads.load_state_dict(alone.algorithm.heads.state_dict())
-    expected, added, found = (assign(p)[1] for p in (fa, alone, both))
-    for name in found:
+    expected, added, actual = (assign(p)[1] for p in (fa, alone, both))
+    for name in actual:
         share = 0.0 if name.startswith("readout") else 0.3
-        torch.testing.assert_close(found[name], expected[name] + share * added[name], rtol=0, atol=1e-12)
+        torch.testing.assert_close(actual[name], expected[name] + share * added[name], rtol=0, atol=1e-12)
     assert {layer: b.shape for layer, b in both.algorithm.feedback(both.network).items()} == {
         layer: w.shape for layer, w in list(weights(both.network).items())[1:]
     }
@@ -126,9 +126,9 @@ def test_beside_feedback_alignment_gradients_add_up(plan, architecture):
 def test_without_weight_it_is_its_teacher(plan, architecture, teacher):
     plain = assign(parts(plan, *ON[architecture], f"algorithm={teacher}"))[1]
     p = parts(plan, *ON[architecture], "algorithm=local", f"algorithm.teacher={teacher}", "algorithm.weight=0")
-    found = assign(p)[1]
+    actual = assign(p)[1]
     for name, gradient in plain.items():
-        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-12)
+        torch.testing.assert_close(actual[name], gradient, rtol=0, atol=1e-12)
 
 
 def test_a_head_sees_means_over_parts_of_a_feature_map():

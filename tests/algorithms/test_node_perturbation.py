@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.node_perturbation import NodePerturbation
 from creditlab.architectures.block import Block
 from creditlab.task import Task
@@ -20,7 +21,7 @@ def rule(samples, sigma):
 
 def test_a_step_is_that_of_the_formula():
     network, (x, y) = mlp(), batch(8, 5)
-    readings = rule(2, 0.3).assign(network, x, y, generator=torch.Generator().manual_seed(5), probe=True)
+    readings = rule(2, 0.3).assign(network, Batch(x, y, generator=torch.Generator().manual_seed(5), probe=True))
     w1, b1, w2, b2 = (p.detach() for p in network.parameters())
     h = torch.tanh(x @ w1.T + b1)
 
@@ -58,7 +59,7 @@ def test_it_is_backpropagation_in_the_mean(build, shape):
     truth = exact(network, x, y)
     estimates = []
     for seed in range(40):
-        rule(60, 1e-6).assign(network, x, y, generator=torch.Generator().manual_seed(seed))
+        rule(60, 1e-6).assign(network, Batch(x, y, generator=torch.Generator().manual_seed(seed)))
         estimates.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
     estimates = torch.stack(estimates)
     z = (estimates.mean(0) - truth) / (estimates.std(0) / math.sqrt(40))
@@ -73,5 +74,5 @@ def test_running_statistics_are_those_of_the_clean_pass():
     network, (x, y) = mlp(norm=True), batch(8, 5)
     other = mlp(norm=True)
     other(x)
-    rule(3, 0.5).assign(network, x, y, generator=torch.Generator())
+    rule(3, 0.5).assign(network, Batch(x, y, generator=torch.Generator()))
     assert all(torch.equal(a, b) for a, b in zip(network.buffers(), other.buffers(), strict=True))

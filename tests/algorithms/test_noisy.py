@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.noisy import NoisyBackpropagation
 from tests.algorithms.test_feedback import ON, assign, parts
 
@@ -20,10 +21,10 @@ def test_angles_are_exact_tensor_by_tensor(plan, architecture):
     p = parts(plan, *ON[architecture], "algorithm=noisy", "algorithm.measure=angle")
     for degrees in (1e-3, 30, 90, 135, 180):
         p.algorithm.amount = degrees
-        readings, found = assign(p)
+        readings, actual = assign(p)
         for name, g in true.items():
-            torch.testing.assert_close(found[name].norm(), g.norm(), rtol=1e-12, atol=0)
-            a, b = found[name] / g.norm(), g / g.norm()  # by half the chord's and the sum's lengths: no arccos
+            torch.testing.assert_close(actual[name].norm(), g.norm(), rtol=1e-12, atol=0)
+            a, b = actual[name] / g.norm(), g / g.norm()  # by half the chord's and the sum's lengths: no arccos
             angle = 2 * math.degrees(math.atan2((a - b).norm(), (a + b).norm()))
             assert angle == pytest.approx(degrees, abs=1e-6)
         for block, error in taught.errors.items():
@@ -33,20 +34,20 @@ def test_angles_are_exact_tensor_by_tensor(plan, architecture):
 def test_relative_norms_are_exact(plan):
     true = assign(parts(plan))[1]
     for amount in (0.1, 3):
-        found = noisy(plan, "relative_norm", amount)[1]
+        actual = noisy(plan, "relative_norm", amount)[1]
         for name, g in true.items():
-            assert ((found[name] - g).norm() / g.norm()).item() == pytest.approx(amount, rel=1e-10)
+            assert ((actual[name] - g).norm() / g.norm()).item() == pytest.approx(amount, rel=1e-10)
 
 
 @pytest.mark.parametrize("ratio", [0.25, 4])
 def test_signal_to_noise_ratios_are_expected_ones(plan, ratio):
     true = assign(parts(plan))[1]
-    found = noisy(plan, "snr", ratio)[1]
+    actual = noisy(plan, "snr", ratio)[1]
     for name, g in true.items():
-        noise = found[name] - g
+        noise = actual[name] - g
         assert (g.norm() / noise.norm()).item() ** 2 == pytest.approx(ratio, rel=6 / math.sqrt(g.numel()))
     name = "fc1.body.linear.weight"
-    cosine = torch.nn.functional.cosine_similarity(found[name].flatten(), true[name].flatten(), dim=0)
+    cosine = torch.nn.functional.cosine_similarity(actual[name].flatten(), true[name].flatten(), dim=0)
     assert math.degrees(math.acos(cosine)) == pytest.approx(math.degrees(math.atan(ratio**-0.5)), abs=1)
 
 
@@ -55,7 +56,7 @@ def test_noise_is_white_and_fresh_and_of_the_steps_generator(plan):
     x, y = p.dataset.batch(torch.arange(16))
     seen = []
     for seed in (1, 2, 1):
-        p.algorithm.assign(p.network, x, y, generator=torch.Generator().manual_seed(seed))
+        p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator().manual_seed(seed)))
         seen.append(p.network.fc1.body.linear.weight.grad.clone())
     assert torch.equal(seen[0], seen[2])
     true = assign(parts(plan))[1]["fc1.body.linear.weight"]

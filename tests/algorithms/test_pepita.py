@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import one_hot, unfold
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.pepita import Pepita
 from creditlab.architectures.block import Block
 from creditlab.task import Task
@@ -17,7 +18,7 @@ from tests.algorithms.test_feedback import assign, parts
 
 def test_fully_connected(plan):
     p = parts(plan, "algorithm=pepita", "architecture.widths=[12,9]", "algorithm.scale=1")
-    readings, found = assign(p)
+    readings, actual = assign(p)
     x, y = p.dataset.batch(torch.arange(16))
     w1, b1, w2, b2, w3, b3 = (q.detach() for q in p.network.parameters())
 
@@ -34,7 +35,7 @@ def test_fully_connected(plan):
         ((h2 - g2).T @ g1, (h2 - g2).sum(0)),
         (e.T @ g2, e.sum(0)),
     ]
-    for gradient, value in zip(found.values(), [g for pair in expected for g in pair], strict=True):
+    for gradient, value in zip(actual.values(), [g for pair in expected for g in pair], strict=True):
         torch.testing.assert_close(gradient, value / 16, rtol=0, atol=1e-12)
     for block, delta in {"fc1": h1 - g1, "fc2": h2 - g2, "readout": e}.items():
         torch.testing.assert_close(readings.errors[block], delta / 16, rtol=0, atol=1e-12)
@@ -47,7 +48,7 @@ def test_convolutions_learn_at_every_position():
     network = nn.Sequential(OrderedDict(conv1=body, readout=nn.Linear(12, 3))).double()
     rule = Pepita(network, Task((2, 6, 6), 3, 0.0, 1.0), None, torch.Generator().manual_seed(1), scale=1.0).double()
     x, y = torch.randn(5, 2, 6, 6, dtype=torch.float64), torch.arange(5) % 3
-    rule.assign(network, x, y, generator=torch.Generator())
+    rule.assign(network, Batch(x, y, generator=torch.Generator()))
     with torch.no_grad():
         e = network(x).softmax(1) - one_hot(y, 3)
         changed = x + torch.einsum("nk,kchw->nchw", e, rule.get_buffer("projection"))
@@ -70,7 +71,7 @@ def test_the_projection_is_uniform_with_the_range_of_the_authors_code():
 def test_running_statistics_are_those_of_the_first_pass():
     network, other, x = mlp(norm=True), mlp(norm=True), torch.randn(8, 5, dtype=torch.float64)
     rule = Pepita(network, Task((5,), 3, 0.0, 1.0), None, torch.Generator(), scale=1.0).double()
-    rule.assign(network, x, torch.arange(8) % 3, generator=torch.Generator())
+    rule.assign(network, Batch(x, torch.arange(8) % 3, generator=torch.Generator()))
     other(x)
     assert all(torch.equal(a, b) for a, b in zip(network.buffers(), other.buffers(), strict=True))
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.fa import registered, teaching
 from creditlab.architectures.block import weights
 from tests.algorithms.test_feedback import ON, assign, degrees, parts
@@ -26,11 +27,11 @@ def test_where_sizes_agree_it_is_backpropagation(plan, architecture, rule):
         for layer, w in teaching(bp.network).items():
             w.copy_(ours.algorithm.get_buffer(registered(layer)) * w.sign())
             teaching(ours.network)[layer].copy_(w)
-    expected, found = assign(bp), assign(ours)  # the generator of a step starts where that of the last did
+    expected, actual = assign(bp), assign(ours)  # the generator of a step starts where that of the last did
     for name in expected[1]:
-        torch.testing.assert_close(found[1][name], expected[1][name], rtol=0, atol=1e-10)
+        torch.testing.assert_close(actual[1][name], expected[1][name], rtol=0, atol=1e-10)
     for block, error in expected[0].errors.items():
-        torch.testing.assert_close(found[0].errors[block], error, rtol=0, atol=1e-10)
+        torch.testing.assert_close(actual[0].errors[block], error, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -80,7 +81,7 @@ def test_only_brsf_draws_its_sizes_anew_from_the_steps_generator(plan):
         x, y = p.dataset.batch(torch.arange(16))
         seen = []
         for seed in (1, 2, 1):
-            p.algorithm.assign(p.network, x, y, generator=torch.Generator().manual_seed(seed))
+            p.algorithm.assign(p.network, Batch(x, y, generator=torch.Generator().manual_seed(seed)))
             seen.append(p.algorithm.feedback(p.network)["fc2"].clone())
         assert torch.equal(seen[0], seen[2])
         assert torch.equal(seen[0], seen[1]) != changes

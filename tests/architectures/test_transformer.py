@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from creditlab import seeding
+from creditlab.algorithms.base import Batch
 from creditlab.algorithms.bp import Backpropagation
 from creditlab.architectures.block import parameter_groups, teaching, weights
 from creditlab.architectures.transformer import transformer
@@ -134,7 +135,7 @@ def test_a_rule_trains_every_block_or_refuses(plan: Any, algorithm: str) -> None
         return transformer(TASK, generator, **keys)
 
     if algorithm in ("ff", "ff_naive", "bp_goodness", "pepita"):
-        with pytest.raises(ValueError, match="inputs are tokens, which are no numbers: take another algorithm"):
+        with pytest.raises(ValueError, match="inputs are tokens, which are not numbers: use another algorithm"):
             bind_target(node)(network, TASK, draw, torch.Generator())
         return
     rule = bind_target(node)(network, TASK, draw, seeding.generator(0, "feedback"))
@@ -143,7 +144,9 @@ def test_a_rule_trains_every_block_or_refuses(plan: Any, algorithm: str) -> None
     moved: set[str] = set()
     losses = []
     for number in range(50):
-        readings = rule.assign(network, x, y, generator=seeding.generator(0, "algorithm", number), progress=number / 50)
+        readings = rule.assign(
+            network, Batch(x, y, generator=seeding.generator(0, "algorithm", number), progress=number / 50)
+        )
         moved |= {name for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
         losses.append(readings.loss.item())
         optimiser.step()
@@ -159,7 +162,7 @@ def test_low_rank_perturbations_reach_embeddings_too(plan: Any) -> None:
         keys = {"population": 16, "rank": 2, "sigma": 0.5, "shaping": "raw", "chunk": chunk}
         rule = bind_target(plan("algorithm=es").config["algorithm"] | keys)(build(), TASK, None, torch.Generator())
         network = shaken(build())
-        rule.assign(network, *recall(16), generator=seeding.generator(0, "algorithm"))
+        rule.assign(network, Batch(*recall(16), generator=seeding.generator(0, "algorithm")))
         gradients.append({name: p.grad for name, p in network.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-9, atol=1e-12)
@@ -172,7 +175,7 @@ def test_feedback_that_would_be_the_forward_weights_is_refused(plan: Any, tmp_pa
     def draw(generator: torch.Generator) -> nn.Sequential:
         return transformer(TASK, generator, **(KEYS | keys))
 
-    with pytest.raises(ValueError, match=r"attention1.qkv, drawn anew, is the forward weight itself"):
+    with pytest.raises(ValueError, match=r"a new draw of attention1.qkv equals its forward weight"):
         bind_target(plan("algorithm=fa").config["algorithm"])(build(**keys), TASK, draw, torch.Generator())
 
 
@@ -221,7 +224,7 @@ def test_targets_at_every_token_are_predicted_from_what_is_before() -> None:
     loss = torch.stack([cross_entropy(network(x[:, : i + 1]), y[:, i]) for i in range(12)]).mean()
     loss.backward()
     rule = Backpropagation(several, EVERY, build, torch.Generator())
-    readings = rule.assign(several, x, y.flatten(), generator=torch.Generator(), probe=True)
+    readings = rule.assign(several, Batch(x, y.flatten(), generator=torch.Generator(), probe=True))
     torch.testing.assert_close(readings.loss, loss.detach())
     for (name, p), q in zip(network.named_parameters(), several.parameters(), strict=True):
         torch.testing.assert_close(q.grad, p.grad, msg=name)
@@ -251,7 +254,7 @@ def test_a_rule_learns_from_targets_at_every_token_or_refuses(plan: Any, algorit
     losses = []
     for number in range(40):
         step = seeding.generator(0, "algorithm", number)
-        losses.append(rule.assign(network, x, x.flatten(), generator=step, progress=number / 40).loss.item())
+        losses.append(rule.assign(network, Batch(x, x.flatten(), generator=step, progress=number / 40)).loss.item())
         optimiser.step()
     assert min(losses[20:]) < (0.99 if algorithm in ("es", "spsa", "weight_perturbation") else 0.9) * losses[0]
 
@@ -292,7 +295,7 @@ def test_feedback_reaches_the_uses_of_a_tied_weight_as_it_should(plan: Any) -> N
     network = draw(torch.Generator().manual_seed(1)).double()
     rule = bind_target(plan("algorithm=fa").config["algorithm"])(network, TASK, draw, torch.Generator()).double()
     x, y = recall(5)
-    errors = rule.assign(network, x, y, generator=torch.Generator(), probe=True).errors
+    errors = rule.assign(network, Batch(x, y, generator=torch.Generator(), probe=True)).errors
     b = rule.feedback(network)["embedding.token"]
     assert not torch.equal(b, network.get_parameter("readout.weight"))
     torch.testing.assert_close(errors["mlp2"][:, :, -1], errors["readout"] @ b)

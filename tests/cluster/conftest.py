@@ -97,12 +97,12 @@ class Slow(Backpropagation):
         super().__init__(network, task, draw, generator)
         self.pause, self.greedy = pause, greedy
 
-    def assign(self, network, x, y, **keys):
+    def assign(self, network, batch):
         time.sleep(self.pause)
         if self.greedy and os.path.exists("greed"):
             self.hoard = bytearray(os.urandom(1) * 3_000_000_000)
             time.sleep(30)
-        return super().assign(network, x, y, **keys)
+        return super().assign(network, batch)
 '''
 FILES = ("history.jsonl", "weights.safetensors", "arrays.npz")
 SWEEP = ["--config-dir=my_conf", "-m", "sweep=s", "algorithm=slow", "seed=range(4)", "architecture.widths=[16,12]",

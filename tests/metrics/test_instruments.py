@@ -281,7 +281,7 @@ class TestSurrogate:
     @pytest.mark.parametrize(
         ("overrides", "message"),
         [
-            (["dataset=synthetic"], r"its inputs are others \(dataset\._target_"),
+            (["dataset=synthetic"], r"it was trained on other inputs \(dataset\._target_"),
             (["dataset.normalise=unit"], r"dataset.normalise: 'standard' there, 'unit' here"),
         ],
     )
@@ -290,10 +290,10 @@ class TestSurrogate:
             assemble(plan(*SMALL, *overrides, f"metrics.surrogate={other}").config)
 
     def test_one_that_is_not_there_or_kept_no_weights_is_refused(self, plan, run, tmp_path):
-        with pytest.raises(ConfigError, match=r"metrics.surrogate=.*nowhere: no finished run there"):
+        with pytest.raises(ConfigError, match=r"metrics.surrogate=.*nowhere: there is no finished run in it"):
             assemble(plan(*SMALL, f"metrics.surrogate={tmp_path / 'nowhere'}").config)
         other = run("training.keep_weights=false").folder
-        with pytest.raises(ConfigError, match=r"it kept no weights. Give it training.keep_weights=true"):
+        with pytest.raises(ConfigError, match=r"it kept no weights. Train it with training.keep_weights=true"):
             assemble(plan(*SMALL, f"metrics.surrogate={other}").config)
 
 

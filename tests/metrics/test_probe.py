@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from creditlab.algorithms.base import Batch
 from creditlab.architectures.block import weights
 from creditlab.metrics import probe
 from creditlab.parts import assemble
@@ -17,7 +18,7 @@ def step(plan, *overrides):
     parts.network.train()
     x, y = parts.dataset.batch(torch.arange(32))
     generator = torch.Generator().manual_seed(0)
-    readings = parts.algorithm.assign(parts.network, x, y, generator=generator, probe=True)
+    readings = parts.algorithm.assign(parts.network, Batch(x, y, generator=generator, probe=True))
     return parts, x, y, readings
 
 

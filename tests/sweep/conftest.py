@@ -75,13 +75,13 @@ def own_package(tmp_path) -> Path:
                     super().__init__(network, task, draw, generator)
                     self.gain, self.fate = gain, fate
 
-                def assign(self, network, x, y, **keys):
+                def assign(self, network, batch):
                     if self.fate == "raise":
                         raise RuntimeError("out of luck [with] markup")
                     if self.fate == "die":
                         os.kill(os.getpid(), signal.SIGKILL)
                     print("said by a user's own code")
-                    return super().assign(network, x, y, **keys)
+                    return super().assign(network, batch)
             '''
         )
     )

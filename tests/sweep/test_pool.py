@@ -218,9 +218,9 @@ def test_a_sweep_deleted_under_way_says_so(creditlab, own_package):
         "class Mine(Backpropagation):\n"
         "    def __init__(self, *args, gain: float, fate: str):\n"
         "        super().__init__(*args)\n"
-        "    def assign(self, *args, **keys):\n"
+        "    def assign(self, network, batch):\n"
         "        shutil.rmtree('multirun/s')\n"
-        "        return super().assign(*args, **keys)\n"
+        "        return super().assign(network, batch)\n"
     )
     answer = creditlab(
         "--config-dir=my_conf", "-m", "sweep=s", "algorithm=mine", "seed=0,1", "hydra.launcher.workers=1"

@@ -17,11 +17,11 @@ class Mirror:
 
 def once(points):
     """{step: {name: value}} of (step, name, value), each of which may be there once."""
-    found: dict[int, dict[str, float]] = {}
+    by_step: dict[int, dict[str, float]] = {}
     for step, name, value in points:
-        assert name not in found.setdefault(step, {}), f"{name} twice at step {step}"
-        found[step][name] = value
-    return found
+        assert name not in by_step.setdefault(step, {}), f"{name} twice at step {step}"
+        by_step[step][name] = value
+    return by_step
 
 
 def tensorboard(folder: Path) -> Mirror:
@@ -67,9 +67,9 @@ def wandb(folder: Path) -> Mirror:
                 ids.add(record.run.run_id)
                 config |= content(record.run.config.update)
             if kind == "history":
-                found = content(record.history.item)
+                values = content(record.history.item)
                 step = record.history.step.num
-                points += [(step, k, v) for k, v in found.items() if not k.startswith("_") and step > last]
+                points += [(step, k, v) for k, v in values.items() if not k.startswith("_") and step > last]
             if kind == "summary":
                 summary |= content(record.summary.update)
         last = max(step for step, _, _ in points)

@@ -17,7 +17,7 @@ KEYS = ["architecture.widths=[16]", "training.evaluations=6", "metrics.points=0"
 LIBRARY = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 
 
-def silent(step, steps, found):
+def silent(step, steps, metrics):
     pass
 
 
@@ -51,8 +51,8 @@ def same(mirror, folder):
         assert {k: pytest.approx(v, rel=1e-6, nan_ok=True) for k, v in metrics.items()} == mirror.history[step]
     assert mirror.outcome == run.status
     for name, value in run.metrics.items():
-        found = next(mirror.summary[k] for k in mirrored(name) if k in mirror.summary)
-        assert found == pytest.approx(value, nan_ok=True)
+        mirrored_value = next(mirror.summary[k] for k in mirrored(name) if k in mirror.summary)
+        assert mirrored_value == pytest.approx(value, nan_ok=True)
     assert mirror.config["algorithm"] == "bp"
     assert float(mirror.config["optimiser.lr"]) == run.config["optimiser"]["lr"]
 
@@ -78,7 +78,7 @@ def test_a_run_that_goes_on_has_one_mirror_with_each_step_once(plan, tracker, tm
     folder = tmp_path / "tracked" / planned.folder.name
     monkeypatch.setattr(interrupt, "_asked", [])
 
-    def stopping(step, steps, found):
+    def stopping(step, steps, metrics):
         if step == 3 and stop == "asked":
             interrupt._asked.append(15)
         if step == 4 and stop == "failed":  # a step after the checkpoint, which it does again
@@ -99,9 +99,9 @@ def test_a_diverged_run_is_mirrored_as_such(plan, tracker, tmp_path):
     planned = plan(*SMALL, *keys, *overrides)
     folder = tmp_path / "tracked" / planned.folder.name
     assert train(planned.config, folder, silent, {}).status == "diverged"
-    found = read(folder)
-    assert found.outcome == "diverged"
-    assert not math.isfinite(found.history[max(found.history)]["test/loss"])
+    mirror = read(folder)
+    assert mirror.outcome == "diverged"
+    assert not math.isfinite(mirror.history[max(mirror.history)]["test/loss"])
 
 
 def test_without_its_library_it_is_refused_with_the_cure(plan, tracker, monkeypatch):
@@ -146,4 +146,4 @@ def test_a_tracker_that_fails_stops_no_run_and_is_told(plan, tmp_path, at, step)
     config = planned.config | {"tracker": {"_target_": "tests.trackers.test_every_tracker.Faulty", "at": at}}
     run = train(config, tmp_path / "run", silent, {})
     assert run.status == "complete"
-    assert run.broken == {"tracker": f"step {step}: OSError: no route to {at}; the run went on without it"}
+    assert run.broken == {"tracker": f"step {step}: OSError: no route to {at}; the run continued without it"}

@@ -2,11 +2,11 @@
 
 Given a network and a batch, an algorithm writes an estimate of the gradient of its loss (what an optimiser subtracts)
 to `.grad` of every parameter that it trains, and returns readings. It never steps an optimiser, so every algorithm
-composes with every optimiser. It owns what its rule needs beside the network (feedback weights as buffers, auxiliary
-heads as parameters) and how the network is read out.
+works with every optimiser. It owns what its rule needs in addition to the network: feedback weights as buffers,
+auxiliary heads as parameters. It also decides how the network's prediction is read.
 
-Computation keeps no hidden state: what is random comes from the generator it is handed, what depends on time comes
-from `progress`, what must persist (running means) is a buffer.
+An algorithm has no hidden state. Random numbers come from the generator of the batch, what depends on time comes from
+`progress`, and what must persist (such as running means) is a buffer.
 """
 
 from __future__ import annotations
@@ -24,13 +24,30 @@ from creditlab.task import Task
 Draw = Callable[[Generator], nn.Sequential]
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The samples of one training step, and what else a rule may use in that step.
+
+    `x`: (batch, *task.input_shape). `y`: (targets,), int64, one target per sample unless `task.targets` is "all".
+    `generator`: the step's own source of random numbers. `progress`: the share of training that is already done, in
+    [0, 1). `probe`: whether the rule must fill `Readings.errors`.
+    """
+
+    x: Tensor
+    y: Tensor
+    generator: Generator
+    progress: float = 0.0
+    probe: bool = False
+
+
 @dataclass
 class Readings:
-    """What an algorithm saw on a batch.
+    """What an algorithm computed on a batch.
 
-    `loss`: scalar, the algorithm's own. `scores`: (targets, classes) of the network before the update, where the rule
-    has them at hand. `errors`: by block, the error signal at the pre-activation (shape of the pre-activation,
-    summing over the batch to the mean loss's derivative), on probe steps of rules that have one.
+    `loss`: the algorithm's loss, a scalar. `scores`: (targets, classes) of the network before the update, if the rule
+    computes them. `errors`: by block, the error signal at the pre-activation, in the shape of the pre-activation. Its
+    sum over the batch is the derivative of the mean loss. Only rules that have error signals give them, and only for a
+    batch with `probe`.
     """
 
     loss: Tensor
@@ -41,30 +58,25 @@ class Readings:
 class Algorithm(nn.Module):
     """Base of all learning rules.
 
-    Every rule is built as `Rule(network, task, draw, generator, **keys)`: the network it will train (to read shapes
-    from; it is handed in again at each step and must not be kept), the task, `draw(generator)` (a new network of the
-    same architecture and initialisation, drawn from `generator`), the generator of the feedback stream, and the keys of
-    its YAML as keyword-only parameters. A combination that the rule cannot train is a ValueError here.
+    Every rule is built as `Rule(network, task, draw, generator, **keys)`. `network` is the one that it will train: the
+    rule reads shapes from it but must not keep it, because each step passes it again. `draw(generator)` returns a new
+    network of the same architecture and initialisation. `generator` belongs to the feedback stream. `keys` are those of
+    its YAML file, as keyword-only parameters. A combination that the rule cannot train is a ValueError here.
     """
 
     def __init__(self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator) -> None:
         super().__init__()
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,  # (batch, *task.input_shape)
-        y: Tensor,  # (targets,) int64: one a sample, but for task.targets
-        *,
-        generator: Generator,  # this step's own
-        progress: float = 0.0,  # share of training already done, in [0, 1)
-        probe: bool = False,  # fill Readings.errors
-    ) -> Readings:
-        """Write `.grad` (overwriting what is there) for every parameter that the rule trains, None for the others."""
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        """Write `.grad` of every parameter that the rule trains, and set it to None for the others. What `.grad` held
+        before is overwritten.
+        """
         raise NotImplementedError
 
     def predict(self, network: nn.Sequential, x: Tensor) -> Tensor:
-        """Scores (batch, classes), the greatest one the prediction; their softmax gives the common cross-entropy."""
+        """Scores (batch, classes). The prediction is the class with the greatest score, and the softmax of the scores
+        gives the cross-entropy that all rules share.
+        """
         return network(x)
 
     def represent(self, network: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
@@ -76,27 +88,29 @@ class Algorithm(nn.Module):
         return representation
 
     def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
-        """By layer (the names of `block.weights`), what stands for the forward weight in the backward pass, in the
-        weight's shape. Empty where a rule has no such weights.
+        """By layer (named as in `block.weights`), what replaces the forward weight in the backward pass, in the shape
+        of that weight. Empty if the rule has no such weights.
         """
         return {}
 
     def parameter_groups(self) -> list[dict]:
-        """The rule's own parameters as optimiser groups (see `block.parameter_groups`): heads, and so `last`."""
+        """The parameters of the rule as optimiser groups (see `block.parameter_groups`). They are heads, so their role
+        is `last`.
+        """
         return grouped((name, p, "last") for name, p in self.named_parameters())
 
 
 def require_one_target(task: Task, why: str) -> None:
-    """Raises ValueError where training samples have a target at every token, which a rule cannot do for the reason."""
+    """Raise ValueError if training samples have a target at every token. `why`: why the rule cannot use them."""
     if task.targets == "all":
         raise ValueError(
-            f"dataset.targets=all, and {why}: take dataset.targets=last, or a rule that needs no more than the loss or "
-            "its derivative by the scores (bp, fa and its kin, es, spsa, forward_gradient, weight_perturbation, noisy)"
+            f"dataset.targets=all, and {why}: use dataset.targets=last, or a rule that needs only the loss or its "
+            "derivative by the scores (bp, fa and its like, es, spsa, forward_gradient, weight_perturbation, noisy)"
         )
 
 
 def forward(network: nn.Sequential, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The network's scores and, by block, its pre-activations (the read-out's are the scores)."""
+    """The network's scores and, by block, its pre-activations (those of the read-out are the scores)."""
     preactivations = {}
     for name, block in hidden_blocks(network):
         preactivations[name] = block.body(x)
@@ -114,21 +128,21 @@ def clear_gradients(*modules: nn.Module) -> None:
 
 
 def standard_normal(like: Tensor, generator: Generator) -> Tensor:
-    """Numbers from N(0, 1) of the shape and type and on the device of `like`."""
+    """Numbers from N(0, 1) with the shape, type and device of `like`."""
     noise = torch.empty(like.shape, dtype=like.dtype, device=generator.device)
     return noise.normal_(generator=generator).to(like.device)
 
 
 @contextmanager
 def statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Within, the network has copies of its buffers (running statistics), so that passes beside the one that counts
-    leave them, and what a graph has saved of them, as they were.
+    """Inside this context the network has copies of its buffers (running statistics). So additional forward passes
+    change neither the statistics nor what a graph has saved of them.
     """
-    own = [(module, dict(module._buffers)) for module in network.modules()]
-    for module, buffers in own:
+    originals = [(module, dict(module._buffers)) for module in network.modules()]
+    for module, buffers in originals:
         module._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
     try:
         yield
     finally:
-        for module, buffers in own:
+        for module, buffers in originals:
             module._buffers.update(buffers)

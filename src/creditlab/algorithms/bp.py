@@ -7,37 +7,28 @@ Source: Rumelhart, Hinton, Williams, "Learning representations by back-propagati
 
 from __future__ import annotations
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from creditlab.algorithms.base import Algorithm, Readings, clear_gradients, forward
+from creditlab.algorithms.base import Algorithm, Batch, Readings, clear_gradients, forward
 
 
 class Backpropagation(Algorithm):
-    """The reference that other rules are held to, and the base of those that differ from it in `scores` alone."""
+    """The reference for the other rules, and the base class of the rules that differ from it only in `scores`."""
 
     def scores(self, network: nn.Sequential, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The network's scores and, by block, its pre-activations, in a graph that sends errors back as the rule does:
-        what the rule writes is the derivative of the scores' cross-entropy through it.
+        """The network's scores and, by block, its pre-activations. Their graph sends errors back as the rule does: the
+        rule writes the derivative of the scores' cross-entropy through this graph.
         """
         return forward(network, x)
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
         clear_gradients(network)
-        scores, preactivations = self.scores(network, x)
-        if probe:
+        scores, preactivations = self.scores(network, batch.x)
+        if batch.probe:
             for a in preactivations.values():
                 a.retain_grad()
-        loss = cross_entropy(scores, y)
+        loss = cross_entropy(scores, batch.y)
         loss.backward()
-        errors = {name: a.grad for name, a in preactivations.items() if probe and a.grad is not None}
+        errors = {name: a.grad for name, a in preactivations.items() if batch.probe and a.grad is not None}
         return Readings(loss.detach(), scores.detach(), errors)

@@ -1,13 +1,14 @@
-"""Backpropagation with a pull on the angles between a layer's units: can the objective be made to bear alignment?
+"""Backpropagation with a penalty on the angles between a layer's units: can an objective bring about alignment?
 
     L = CE + weight · Σ_l ⟨(cos(w_i, w_j) − cos)²⟩_{i≠j}           w_i the rows of W_l as (out, rest)
 
-summed over the hidden layers' weights; the read-out is free, and so are embeddings, whose rows are no units. cos = 1
-pulls all units of a layer into one direction, 0 holds them orthogonal (what "ff with orthogonality" has, there with the
-diagonal in the mean, where it is 0).
+The sum is over the weights of the hidden layers. It leaves out the read-out, and embeddings, whose rows are not units.
+cos = 1 pulls all units of a layer into one direction; cos = 0 pulls them to be orthogonal, as "ff with orthogonality"
+does (there the mean includes the diagonal, which is 0).
 
 Source: the control of the study "geometry of credit assignment", which forces backpropagation's units together "with a
-penalty term" and reports angles of 89.9° before and 89.7° after. Its form, weight, target and layers are not known.
+penalty term" and reports angles of 89.9° before and 89.7° after. The study does not give the form, weight, target and
+layers of the penalty.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import normalize
 
-from creditlab.algorithms.base import Draw, Readings
+from creditlab.algorithms.base import Batch, Draw, Readings
 from creditlab.algorithms.bp import Backpropagation
 from creditlab.architectures.block import embeddings, readout, weights
 from creditlab.keys import NonNegative, Range
@@ -26,7 +27,7 @@ from creditlab.task import Task
 
 
 class AlignedBackpropagation(Backpropagation):
-    """`weight` of the penalty, `cosine` that it pulls to. ValueError: a network without hidden layers."""
+    """`weight` is that of the penalty, `cosine` its target. ValueError: a network without hidden layers."""
 
     def __init__(
         self,
@@ -40,22 +41,13 @@ class AlignedBackpropagation(Backpropagation):
     ) -> None:
         super().__init__(network, task, draw, generator)
         if not hidden(network):
-            raise ValueError("the penalty is on hidden layers and the network has none; give it at least one")
+            raise ValueError("the penalty acts on hidden layers, and the network has none; give it at least one")
         self.weight, self.cosine = weight, cosine
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
-        """`loss` holds the penalty; `errors` are the cross-entropy's alone."""
-        readings = super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
-        with torch.autocast(x.device.type, enabled=False):
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        """`loss` includes the penalty; `errors` are those of the cross-entropy only."""
+        readings = super().assign(network, batch)
+        with torch.autocast(batch.x.device.type, enabled=False):
             pull = self.weight * torch.stack([misalignment(w, self.cosine) for w in hidden(network)]).sum()
             pull.backward()  # adds to the gradients
         readings.loss = readings.loss + pull.detach()
@@ -69,7 +61,7 @@ def hidden(network: nn.Sequential) -> list[Tensor]:
 
 
 def misalignment(weight: Tensor, cosine: float) -> Tensor:
-    """⟨(cos(w_i, w_j) − cosine)²⟩ over pairs of different rows of `weight` (out, …); 0 where there is one row."""
+    """⟨(cos(w_i, w_j) − cosine)²⟩ over pairs of different rows of `weight` (out, …); 0 if there is only one row."""
     rows = normalize(weight.flatten(1), dim=1)
     n = len(rows)
     squares = (rows @ rows.T - cosine).square()

@@ -1,15 +1,16 @@
-"""Direct feedback alignment: the output error sent to every block by a fixed random matrix of its own.
+"""Direct feedback alignment: each block receives the output error through a fixed random matrix of its own.
 
     e = softmax(a_L) − y,   ∂L/∂h_l := B_l e,   δ_l = (B_l e) ⊙ φ'(a_l),   ∂L/∂W_l := δ_l h_{l−1}ᵀ
 
-h_l is a block's output (after pooling, in a convolutional block); inside a block the derivative is exact, and none
-crosses from a block to the one below. The read-out learns by its exact gradient.
+h_l is the output of a block (in a convolutional block, after pooling). Inside a block the derivative is exact; no
+derivative crosses from a block to the one below. The read-out learns by its exact gradient.
 
 Source: Nøkland, "Direct feedback alignment provides learning in deep neural networks", NeurIPS 2016 (arXiv 1609.01596).
-B_l ~ U(±scale/√classes): with `scale` 1 the range of the author's code (1/√fan-out of the feedback).
+B_l ~ U(±scale/√classes). With `scale` 1 this is the range of the author's code (1/√fan-out of the feedback).
 
-The read-out comes to align with its B_{L−1}, a layer between two blocks with B_l B_{l−1}ᵀ: Refinetti, d'Ascoli, Ohana,
-Goldt, "Align, then memorise: the dynamics of learning with feedback alignment", ICML 2021 (arXiv 2011.12428).
+During training the read-out aligns with its B_{L−1}, and a layer between two blocks with B_l B_{l−1}ᵀ: Refinetti,
+d'Ascoli, Ohana, Goldt, "Align, then memorise: the dynamics of learning with feedback alignment", ICML 2021 (arXiv
+2011.12428).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from creditlab.task import Task
 
 
 class _Broadcast(torch.autograd.Function):
-    """The scores as they are; their error e goes to each of the blocks' outputs too, as B e."""
+    """Returns the scores unchanged. In the backward pass their error e also goes to each block's output, as B e."""
 
     generate_vmap_rule = True
 
@@ -55,11 +56,11 @@ class DirectFeedbackAlignment(Backpropagation):
         self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator, *, scale: Positive
     ) -> None:
         super().__init__(network, task, draw, generator)
-        require_one_target(task, "a block is sent one error of the output for each sample")
+        require_one_target(task, "a block receives one error of the output for each sample")
         bound = scale / math.sqrt(task.classes)
         h = task.blank(2)
         training = network.training
-        network.eval()  # shapes only: running statistics stay as they are
+        network.eval()  # only shapes are needed: running statistics must not change
         with torch.no_grad():
             for name, block in hidden_blocks(network):
                 h = block(h)
@@ -68,16 +69,16 @@ class DirectFeedbackAlignment(Backpropagation):
         network.train(training)
 
     def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
-        """Of the layers that alone join the output of one block to the next, without a convolution."""
+        """Only for layers that are fully connected and the only one between the outputs of two blocks."""
         sent = {name: self.get_buffer(name).flatten(1) for name, _ in hidden_blocks(network)}  # (classes, units)
         last = next(reversed(network._modules))
         shapes = {layer: w.shape for layer, w in weights(network).items()}
-        found = {
+        aligned = {
             above: sent[above].T @ sent[below]
             for below, above in pairwise(sent)
             if shapes.get(above) == (sent[above].shape[1], sent[below].shape[1])
         }
-        return found | ({last: sent[list(sent)[-1]]} if sent else {})
+        return aligned | ({last: sent[list(sent)[-1]]} if sent else {})
 
     def scores(self, network: nn.Sequential, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         outputs, preactivations = {}, {}

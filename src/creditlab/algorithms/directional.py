@@ -6,17 +6,17 @@
     weight_perturbation    d = (L(θ + σv) − L(θ)) / σ            one pass
     forward_gradient       d = ⟨∇L, v⟩ exactly                   one pass, in forward-mode differentiation
 
-each beside the plain pass that gives scores and running statistics. E[v vᵀ] = I, so that the estimates are unbiased
-(the first two as ε, σ → 0); with d parameters the expected cosine with the gradient is near √(n/(n + d)). A direction
-is drawn again from the generator's state each time it is needed, and stored as a whole by forward gradients only.
+Each also takes one plain pass, which gives the scores and the running statistics. E[v vᵀ] = I, so the estimates are
+unbiased (the first two as ε, σ → 0). With d parameters the expected cosine with the gradient is near √(n/(n + d)). A
+direction is drawn again from the generator's state whenever it is needed; only forward gradients store it as a whole.
 
-MeZO is spsa with n = 1, in place: the network itself is moved to and fro. The moves +ε, −2ε, +ε leave rounding behind
-in the weights (`restore: arithmetic`); `exact` keeps a copy of them.
+MeZO is spsa with n = 1, in place: it moves the weights of the network itself. The moves +ε, −2ε, +ε leave rounding
+errors in the weights (`restore: arithmetic`); `exact` keeps a copy of the weights.
 
 Source: Spall, IEEE Trans. Automatic Control 1992; Malladi et al., "Fine-tuning language models with just forward
 passes", NeurIPS 2023 (arXiv 2305.17333); Baydin et al., "Gradients without backpropagation", arXiv 2202.08587; for
-weight perturbation Jabri, Flower, IEEE Trans. Neural Networks 1992. MeZO's model is in evaluation mode; ours is as it
-trains.
+weight perturbation Jabri, Flower, IEEE Trans. Neural Networks 1992. MeZO's model is in evaluation mode, ours in
+training mode.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, standard_normal, statistics_kept
+from creditlab.algorithms.base import Algorithm, Batch, Draw, Readings, standard_normal, statistics_kept
 from creditlab.keys import Positive, PositiveInt
 from creditlab.task import Task
 
 Along = Callable[[], Iterator[tuple[nn.Parameter, Tensor]]]
-"""Gives one direction, anew in each call: every parameter with its part of v."""
+"""Gives every parameter with its part of one direction v. Each call gives the same direction."""
 
 
 class Directional(Algorithm):
-    """`directions` is n. What a rule has to say is how it measures a slope."""
+    """`directions` is n. A subclass defines how it measures a slope."""
 
     def __init__(
         self, network: nn.Sequential, task: Task, draw: Draw, generator: Generator, *, directions: PositiveInt
@@ -50,20 +50,12 @@ class Directional(Algorithm):
         self.directions = directions
 
     def slopes(self, network: nn.Sequential, x: Tensor, y: Tensor, loss: Tensor) -> Callable[[Along], Tensor]:
-        """What gives the slope of the loss along a direction, where `loss` is that of the network itself."""
+        """A function that gives the slope of the loss along a direction. `loss` is that of the unperturbed network."""
         raise NotImplementedError
 
     @torch.no_grad()
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        x, y, generator = batch.x, batch.y, batch.generator
         scores = network(x)
         loss = cross_entropy(scores, y)
         for p in network.parameters():
@@ -85,7 +77,7 @@ class Directional(Algorithm):
 
 
 class SPSA(Directional):
-    """`epsilon` is ε. `inplace`: MeZO's form, which keeps no copy of the network; `restore` matters to it alone."""
+    """`epsilon` is ε. `inplace`: MeZO's form, which keeps no copy of the network. Only this form uses `restore`."""
 
     def __init__(
         self,
@@ -105,7 +97,7 @@ class SPSA(Directional):
     def slopes(self, network: nn.Sequential, x: Tensor, y: Tensor, loss: Tensor) -> Callable[[Along], Tensor]:
         if self.inplace:
             return lambda along: self._in_place(network, x, y, along)
-        at = elsewhere(network, x, y)
+        at = loss_elsewhere(network, x, y)
         return lambda along: (at(along, self.epsilon) - at(along, -self.epsilon)) / (2 * self.epsilon)
 
     def _in_place(self, network: nn.Sequential, x: Tensor, y: Tensor, along: Along) -> Tensor:
@@ -114,7 +106,7 @@ class SPSA(Directional):
         def move(step: float) -> None:
             for p, v in along():
                 p.add_(v, alpha=step)
-            torch.clear_autocast_cache()  # of the weights as they were
+            torch.clear_autocast_cache()  # it holds casts of the former weights
 
         def back() -> None:
             for p, before in zip(network.parameters(), kept or [], strict=True):
@@ -150,19 +142,19 @@ class WeightPerturbation(Directional):
         self.sigma = sigma
 
     def slopes(self, network: nn.Sequential, x: Tensor, y: Tensor, loss: Tensor) -> Callable[[Along], Tensor]:
-        at = elsewhere(network, x, y)
+        at = loss_elsewhere(network, x, y)
         return lambda along: (at(along, self.sigma) - loss) / self.sigma
 
 
 class ForwardGradient(Directional):
-    """Nothing but forward-mode differentiation: every operation of the network has to know how."""
+    """Needs forward-mode differentiation of every operation in the network."""
 
     def slopes(self, network: nn.Sequential, x: Tensor, y: Tensor, loss: Tensor) -> Callable[[Along], Tensor]:
         names = [name for name, _ in network.named_parameters()]
 
         def slope(along: Along) -> Tensor:
             with forward_ad.dual_level(), warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # of torch about itself, at the first use
+                warnings.simplefilter("ignore", FutureWarning)  # torch raises it about its own code at the first use
                 state = {n: forward_ad.make_dual(p.detach(), v) for n, (p, v) in zip(names, along(), strict=True)}
                 state |= {n: b.clone() for n, b in network.named_buffers()}
                 tangent = forward_ad.unpack_dual(cross_entropy(functional_call(network, state, (x,)), y)).tangent
@@ -172,9 +164,11 @@ class ForwardGradient(Directional):
         return slope
 
 
-def elsewhere(network: nn.Sequential, x: Tensor, y: Tensor) -> Callable[[Along, float], Tensor]:
-    """What gives the loss of θ + step v, evaluated in a copy: the network and its statistics stay as they are."""
-    member = copy.deepcopy(network).requires_grad_(False)  # autocast caches casts of what requires a gradient
+def loss_elsewhere(network: nn.Sequential, x: Tensor, y: Tensor) -> Callable[[Along, float], Tensor]:
+    """A function that gives the loss at θ + step v. It uses a copy, so the network and its statistics do not change."""
+    member = copy.deepcopy(network).requires_grad_(
+        False
+    )  # autocast caches the casts of parameters that require a gradient
 
     def loss(along: Along, step: float) -> Tensor:
         for (p, v), q in zip(along(), member.parameters(), strict=True):

@@ -4,13 +4,13 @@
 
 The n members of a population see the same minibatch. With antithetic sampling they come in pairs ±ε, so half as many
 directions are drawn. Centred ranks rank/(n−1) − ½ (ties share their mean rank) make the step independent of the
-loss's scale; with raw fitness the estimate is unbiased where the loss is linear over a distance σ. On a linear loss in
-d parameters its expected cosine with the true gradient is near √(m/(m+d)) for m directions.
+loss's scale. With raw fitness the estimate is unbiased if the loss is linear over a distance σ. On a linear loss in d
+parameters its expected cosine with the true gradient is near √(m/(m+d)) for m directions.
 
-With `rank` r the weights (of two or more dimensions, seen as (out, rest)) are perturbed by E = A Bᵀ/√r in the place of
-ε, A (out, r) and B (rest, r) standard normal. This is another estimator: E has the first two moments of ε and so is
-unbiased in the same sense, but is not Gaussian. It saves most of the random numbers and of the memory, and members that
-are evaluated together (`chunk` > 1) share the product with W:  (W + s A B) x = W x + s A (B x).
+With `rank` r the weights (of two or more dimensions, seen as (out, rest)) are perturbed by E = A Bᵀ/√r instead of ε,
+with standard normal A (out, r) and B (rest, r). This is another estimator: E has the first two moments of ε, so it is
+unbiased in the same sense, but it is not Gaussian. It saves most of the random numbers and of the memory. Members that
+are evaluated at once (`chunk` > 1) share the product with W:  (W + s A B) x = W x + s A (B x).
 
 Source: Salimans, Ho, Chen, Sidor, Sutskever, "Evolution strategies as a scalable alternative to reinforcement
 learning", arXiv 1703.03864. Low rank: Sarkar et al., "Evolution strategies at the hyperscale", arXiv 2511.16652.
@@ -29,13 +29,13 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import conv2d, cross_entropy, embedding, linear
 from torch.overrides import TorchFunctionMode
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings
+from creditlab.algorithms.base import Algorithm, Batch, Draw, Readings
 from creditlab.keys import Positive, PositiveInt
 from creditlab.task import Task
 
 Factors = tuple[Tensor, Tensor]  # A (…, out, r) and B (…, r, rest) of the direction A B
 Evaluate = Callable[[dict[str, Tensor | Factors], float], Tensor]
-"""From directions ε by parameter, of one member or stacked, and a step: the losses (members,) of θ + step ε."""
+"""Takes directions ε by parameter (of one member, or stacked) and a step; gives the losses (members,) at θ + step ε."""
 
 
 class Directions:
@@ -60,7 +60,7 @@ class Directions:
         return matrix.view(*matrix.shape[:-2], *self.shape)
 
     def factored(self, which: slice) -> Tensor | Factors:
-        """A stack of directions, as factors if they are of low rank."""
+        """A stack of directions, as factors if their rank is low."""
         first, *second = self.factors
         return (first[which], second[0][which]) if second else first[which]
 
@@ -74,15 +74,17 @@ class Directions:
 
 
 def _normal(like: Tensor, n: int, shape: tuple[int, ...], generator: Generator) -> Tensor:
-    """(n, *shape) standard normal numbers of the type and on the device of `like`."""
+    """(n, *shape) standard normal numbers with the type and device of `like`."""
     noise = torch.empty(n, *shape, dtype=like.dtype, device=generator.device)
-    for row in noise:  # one by one they are made while in the processor's cache
+    for row in noise:  # row by row, each while it is in the processor's cache
         row.normal_(generator=generator)
     return noise.to(like.device)
 
 
 class _LowRankMode(TorchFunctionMode):
-    """While active, a linear map, convolution or look-up by a W with factors (by its id) is one by W + step A B."""
+    """While this is active, linear maps, convolutions and look-ups by a W that has factors (found by its id) use
+    W + step A B.
+    """
 
     def __init__(self, factors: Mapping[int, Factors], step: float) -> None:
         super().__init__()
@@ -107,10 +109,10 @@ class _LowRankMode(TorchFunctionMode):
 
 
 def shape_fitness(fitness: Tensor, shaping: Literal["ranks", "standardised", "raw"]) -> Tensor:
-    """`fitness` (any shape, all of one population) as the estimate weighs it.
+    """The weights that the estimate gives to `fitness` (any shape; the whole population).
 
-    `ranks`: rank/(n−1) − ½, in [−½, ½], tied members sharing their mean rank and NaN ranking last. `standardised`: mean
-    0 and standard deviation 1. `raw`: as it is.
+    `ranks`: rank/(n−1) − ½, in [−½, ½]; ties share their mean rank, and NaN ranks last. `standardised`: mean 0 and
+    standard deviation 1. `raw`: unchanged.
     """
     if shaping == "raw":
         return fitness
@@ -125,11 +127,11 @@ def shape_fitness(fitness: Tensor, shaping: Literal["ranks", "standardised", "ra
 class EvolutionStrategies(Algorithm):
     """The keys are explained in conf/algorithm/es.yaml.
 
-    Noise is stored while a population is evaluated: one number for each parameter and direction (with antithetic
-    sampling population/2 directions), with low rank r (out + rest) for a weight. It does not depend on `chunk`.
-    Running statistics are updated once, by the unperturbed network, whose loss and scores are the readings. A member
-    whose loss is not finite ranks last; with the other shapings it makes the gradient, and so the run, non-finite.
-    ValueError: fewer than two members; antithetic sampling with an odd population.
+    The noise is stored while a population is evaluated: one number per parameter and direction (population/2 directions
+    with antithetic sampling); with low rank, r (out + rest) numbers per weight and direction. It does not depend on
+    `chunk`. Running statistics are updated once, by the unperturbed network, whose loss and scores are the readings. A
+    member whose loss is not finite ranks last; with the other shapings it makes the gradient, and so the run,
+    non-finite. ValueError: fewer than two members; antithetic sampling with an odd population.
     """
 
     def __init__(
@@ -148,10 +150,10 @@ class EvolutionStrategies(Algorithm):
     ) -> None:
         super().__init__(network, task, draw, generator)
         if population < 2:
-            raise ValueError(f"population={population} has nothing to compare; give at least 2 members")
+            raise ValueError(f"population={population} has no other member to compare with; give at least 2 members")
         if antithetic and population % 2:
             raise ValueError(
-                f"population={population} is odd and antithetic sampling takes pairs; "
+                f"population={population} is odd, but antithetic sampling takes pairs; "
                 f"give {population + 1} or antithetic=false"
             )
         self.signs = (1.0, -1.0) if antithetic else (1.0,)
@@ -159,19 +161,11 @@ class EvolutionStrategies(Algorithm):
         self.rank = None if rank == "full" else int(rank)
 
     @torch.no_grad()
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        x, y = batch.x, batch.y
         n = self.population // len(self.signs)
-        noise = {name: Directions(p, n, self.rank, generator) for name, p in network.named_parameters()}
-        evaluate = self._one_by_one(network, x, y) if self.chunk == 1 else self._together(network, x, y)
+        noise = {name: Directions(p, n, self.rank, batch.generator) for name, p in network.named_parameters()}
+        evaluate = self._one_by_one(network, x, y) if self.chunk == 1 else self._at_once(network, x, y)
         losses: list[list[Tensor]] = [[] for _ in self.signs]
         for start in range(0, n, self.chunk):
             which = start if self.chunk == 1 else slice(start, start + self.chunk)
@@ -190,8 +184,8 @@ class EvolutionStrategies(Algorithm):
         return Readings(cross_entropy(scores, y), scores)
 
     def _one_by_one(self, network: nn.Sequential, x: Tensor, y: Tensor) -> Evaluate:
-        # One copy, overwritten by each member in turn, so that the network and its running statistics stay as they are.
-        # Autocast would cache the casts of parameters that require a gradient.
+        # Each member overwrites the same copy, so the network and its running statistics do not change. Autocast would
+        # cache the casts of parameters that require a gradient.
         member = copy.deepcopy(network).requires_grad_(False)
 
         def evaluate(epsilon: dict[str, Tensor | Factors], step: float) -> Tensor:
@@ -203,7 +197,7 @@ class EvolutionStrategies(Algorithm):
 
         return evaluate
 
-    def _together(self, network: nn.Sequential, x: Tensor, y: Tensor) -> Evaluate:
+    def _at_once(self, network: nn.Sequential, x: Tensor, y: Tensor) -> Evaluate:
         parameters = dict(network.named_parameters())
 
         def loss(state: dict[str, Tensor], factors: dict[str, Factors], step: float) -> Tensor:

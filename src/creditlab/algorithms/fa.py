@@ -1,14 +1,14 @@
-"""Feedback alignment: backpropagation with fixed random matrices in the place of the transposed weights.
+"""Feedback alignment: backpropagation with fixed random matrices instead of the transposed weights.
 
     δ_L = softmax(a_L) − y,   δ_l = (B_{l+1} δ_{l+1}) ⊙ φ'(a_l),   ∂L/∂W_l := δ_l h_{l−1}ᵀ
 
-Every layer below the read-out is taught through feedback weights, convolutions (a transposed convolution with a fixed
-random kernel) and shortcuts included. B is drawn as W is, from a stream of its own, and kept in W's shape. All else is
-exact: gains and biases, normalisation and pooling are differentiated as they are.
+Every layer below the read-out receives its error through feedback weights. This includes shortcuts and convolutions (a
+transposed convolution with a fixed random kernel). B is drawn like W, from its own random stream, and has the shape of
+W. All else is exact: gains, biases, normalisation and pooling keep their true derivatives.
 
 Source: Lillicrap, Cownden, Tweed, Akerman, "Random synaptic feedback weights support error backpropagation for deep
 learning", Nature Communications 2016; for layers of any depth eq. 4 of Boeshertz, Pascanu, Clopath, arXiv 2606.11123.
-The scale of B in the latter is not known: `scale` multiplies it.
+The latter does not give the scale of B: `scale` multiplies ours.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from creditlab.task import Task
 
 
 class _Linear(torch.autograd.Function):
-    """x Wᵀ + b, whose derivative by x is taken with B in the place of W."""
+    """x Wᵀ + b, with a derivative by x that uses B instead of W."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor) -> Tensor:
@@ -49,8 +49,8 @@ class _Linear(torch.autograd.Function):
 
 
 class _LinearOfMany(_Linear):
-    """The same within `torch.func.vmap`, for which what the backward pass needs must be kept apart from the forward
-    pass; outside of it that takes three times as long to call.
+    """The same for `torch.func.vmap`, which needs a `setup_context` apart from the forward pass. Outside of vmap this
+    form takes three times as long to call.
     """
 
     generate_vmap_rule = True
@@ -66,7 +66,7 @@ class _LinearOfMany(_Linear):
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution by W, whose derivative by the input is taken with B in the place of W."""
+    """A convolution by W, with a derivative by the input that uses B instead of W."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor, geometry: tuple) -> Tensor:
@@ -89,8 +89,8 @@ class _Convolution(torch.autograd.Function):
 
 
 class FeedbackMode(TorchFunctionMode):
-    """While active, every linear map and convolution by a weight in `feedback` sends the error back through its
-    partner there. The forward pass, and so any architecture, stays what it is.
+    """While this is active, every linear map and convolution by a weight in `feedback` sends the error back through
+    the feedback weight instead. The forward pass does not change, so this works for any architecture.
     """
 
     def __init__(self, feedback: Mapping[Tensor, Tensor]) -> None:
@@ -101,7 +101,7 @@ class FeedbackMode(TorchFunctionMode):
         self, function: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if function is nn.functional.linear and id(args[1]) in self.partners:
-            # what stands in for a parameter (functional_call) may be that of many networks
+            # under functional_call the weight is no Parameter, and may be that of many networks
             kind = _Linear if isinstance(args[1], nn.Parameter) else _LinearOfMany
             return kind.apply(args[0], args[1], args[2], self.partners[id(args[1])])
         if function is nn.functional.conv2d and id(args[1]) in self.partners:
@@ -112,7 +112,7 @@ class FeedbackMode(TorchFunctionMode):
 
 
 class FeedbackRule(Backpropagation):
-    """Backpropagation with what `feedback(network)` gives in the place of the transposed weights."""
+    """Backpropagation with the weights of `feedback(network)` instead of the transposed weights."""
 
     def scores(self, network: nn.Sequential, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         forward_weights, feedback = weights(network), self.feedback(network)
@@ -135,18 +135,20 @@ class FeedbackAlignment(FeedbackRule):
 
 
 def drawn_anew(network: nn.Sequential, draw: Draw, generator: Generator) -> dict[str, Tensor]:
-    """Feedback drawn as the weights are that errors are sent through. Raises ValueError where that gives them again."""
+    """Feedback weights by layer, drawn like the weights that errors are sent through. Raises ValueError if they equal
+    these weights.
+    """
     forward_weights = teaching(network)
     drawn = {layer: b.detach() for layer, b in teaching(draw(generator)).items()}
     for layer, b in drawn.items():
         if torch.equal(b, forward_weights[layer]):
             raise ValueError(
-                f"the feedback of {layer}, drawn anew, is the forward weight itself, which would make this "
-                "backpropagation: the architecture does not draw its weights (architecture.checkpoint)"
+                f"a new draw of {layer} equals its forward weight, so feedback through it would be backpropagation: "
+                "the architecture does not draw this weight (architecture.checkpoint)"
             )
     return drawn
 
 
 def registered(layer: str) -> str:
-    """The name of a layer's buffer or parameter, which may not hold dots."""
+    """The name of a layer's buffer or parameter. It must not contain dots."""
     return layer.replace(".", "/")

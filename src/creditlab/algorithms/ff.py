@@ -1,28 +1,29 @@
-"""Forward-forward: every hidden block learns alone to tell an input with its true label from one with a wrong label.
+"""Forward-forward: each hidden block learns by itself to tell inputs with true labels from inputs with wrong ones.
 
     g(h) = Σ h² (or its mean over units),   p(true) = σ(g − θ)
     L_block = ½ ⟨softplus(θ − g⁺)⟩ + ½ ⟨softplus(g⁻ − θ)⟩      (cross-entropy of p over positives and negatives stacked)
 
-h is the block's activation, before pooling; in a convolutional block a channel is one unit, its h² the mean over
-positions (their sum would make logits of thousands). θ = `threshold` with `goodness: mean`, `threshold` × units with
-`goodness: sum`. Between blocks the length of a sample's activity vector is divided out, so that a block cannot read the
-goodness of the one below, and no gradient crosses.
+h is the activation of the block, before pooling. In a convolutional block a channel is one unit, and its h² is the mean
+over positions (the sum would make logits of thousands). θ = `threshold` with `goodness: mean`, and `threshold` × units
+with `goodness: sum`. Between blocks each sample's activity vector is divided by its length, so a block cannot read the
+goodness of the block below. No gradient crosses from block to block.
 
 The label is part of the input, as a distribution p over classes: 1 at the label, or 1/classes everywhere (*neutral*).
-`overlay` writes low + p (high − low) over the first entries of the flattened input (Hinton); `pattern` adds
-label_scale Σ_k p_k P_k, a fixed random ±1 pattern P_k of the whole input's shape for each class, which convolutions
-see at every position (the idea of Scodellaro et al., whose patterns are Fourier waves).
+`overlay` writes low + p (high − low) over the first entries of the flattened input (Hinton). `pattern` adds
+label_scale Σ_k p_k P_k, where P_k is a fixed random ±1 pattern of each class in the shape of the whole input, which
+convolutions see at every position (the idea of Scodellaro et al., whose patterns are Fourier waves).
 
-Negatives carry a wrong label: any (`never_true`), or `hard`, one that the read-out, trained by cross-entropy on the
-last block under the neutral label, finds likely (Hinton: a third of the epochs).
+Negatives carry a wrong label. `never_true`: any wrong label. `hard`: a label that the read-out finds likely, which is
+trained by cross-entropy on the last block under the neutral label (Hinton: a third of the epochs).
 
-Extras, per block: peer normalisation, `peer_norm` · ⟨(⟨m⟩ − m)²⟩ with m a unit's (channel's) running mean over
-positives, whose gradient goes through this batch's share (1 − `peer_momentum`); `orthogonality` · ⟨(G − I)²⟩ with G the
-Gram matrix of the weight's normalised rows. "Forward-forward with orthogonality" of the study "geometry of credit
-assignment" has the latter form with weight 0.5; on which matrix is not known.
+Extra terms of each block: peer normalisation, `peer_norm` · ⟨(⟨m⟩ − m)²⟩, where m is the running mean of a unit
+(channel) over positives, and the gradient goes through the share of this batch (1 − `peer_momentum`); and
+`orthogonality` · ⟨(G − I)²⟩, where G is the Gram matrix of the weight's normalised rows. "Forward-forward with
+orthogonality" of the study "geometry of credit assignment" has the latter form with weight 0.5; the study does not say
+on which matrix.
 
-Source: Hinton, "The Forward-Forward algorithm", arXiv 2212.13345; for what it leaves open his code as described by the
-public port of it that reaches its accuracy (loeweX/Forward-Forward: sum of squares with θ = units, division by the
+Source: Hinton, "The Forward-Forward algorithm", arXiv 2212.13345; for what the paper leaves open, his code as described
+by the public port that reaches its accuracy (loeweX/Forward-Forward: sum of squares with θ = units, division by the
 root mean square, straight-through ReLU, peer normalisation 0.03). Scodellaro et al., Scientific Reports 2025
 (arXiv 2312.14924).
 """
@@ -37,16 +38,16 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize, one_hot
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients
+from creditlab.algorithms.base import Algorithm, Batch, Draw, Readings, clear_gradients
 from creditlab.architectures.block import Block, hidden_blocks, readout, weights
 from creditlab.keys import Decay, NonNegative, Positive
 from creditlab.task import Task
 
-ROWS = 1024  # inputs that `predict` sends through the network at once, labels counted
+ROWS = 1024  # inputs that `predict` sends through the network at once; each label of a sample counts
 
 
 class _StraightThroughReLU(torch.autograd.Function):
-    """max(x, 0), whose derivative counts as 1 everywhere."""
+    """max(x, 0), with derivative 1 everywhere."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -60,9 +61,9 @@ class _StraightThroughReLU(torch.autograd.Function):
 class ForwardForward(Algorithm):
     """The keys are explained in conf/algorithm/ff.yaml (Hinton's recipe) and ff_naive.yaml (what most ports do).
 
-    `straight_through` matters to peer normalisation only: the goodness of a silent unit has no slope at all.
-    ValueError: a network without hidden blocks; inputs of tokens; `label: overlay` on inputs with fewer entries than
-    classes.
+    `straight_through` only affects peer normalisation, because the goodness of a silent unit has no slope.
+    ValueError: a network without hidden blocks; inputs of tokens; `label: overlay` on inputs that have fewer entries
+    than there are classes.
     """
 
     crosses = False  # whether gradients cross from a block to the one below
@@ -91,11 +92,11 @@ class ForwardForward(Algorithm):
     ) -> None:
         super().__init__(network, task, draw, generator)
         if len(network) < 2:
-            raise ValueError("forward-forward trains hidden blocks and the network has none; give it at least one")
+            raise ValueError("forward-forward trains hidden blocks, and the network has none; give it at least one")
         if task.tokens is not None:
             raise ValueError(
-                "forward-forward writes a label into the input and scales it, and inputs are tokens, which are no "
-                "numbers: take another algorithm (bp, fa, dfa, es) or data of images"
+                "forward-forward writes a label into the input and scales it, but inputs are tokens, which are not "
+                "numbers: use another algorithm (bp, fa, dfa, es) or a data set of images"
             )
         if label == "auto":
             first = next(iter(weights(network).values()))
@@ -103,7 +104,7 @@ class ForwardForward(Algorithm):
         entries = math.prod(task.input_shape)
         if label == "overlay" and entries < task.classes:
             raise ValueError(
-                f"label=overlay writes one entry a class, and an input of shape {task.input_shape} has {entries} "
+                f"label=overlay writes one entry per class, but an input of shape {task.input_shape} has {entries} "
                 f"for {task.classes} classes; use label=pattern"
             )
         self.task = task
@@ -118,47 +119,41 @@ class ForwardForward(Algorithm):
             self.register_buffer("patterns", 2.0 * signs - 1.0)
         if peer_norm:
             training = network.training
-            network.eval()  # shapes only: running statistics stay as they are
+            network.eval()  # only shapes are needed: running statistics must not change
             with torch.no_grad():
                 probe = next(network.parameters()).new_zeros(2, *task.input_shape)
                 for name, h in self.represent(network, probe).items():
-                    self.register_buffer(f"activity_{name}", h.new_zeros(h.shape[1]))  # only differences count
+                    self.register_buffer(
+                        f"activity_{name}", h.new_zeros(h.shape[1])
+                    )  # zeros do no harm: only differences matter
             network.train(training)
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
-        """Readings: `loss` is the sum over the blocks that learn; `errors` have the positives' rows first, then the
-        negatives', so twice the batch.
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        """`loss` is the sum over the blocks that learn. `errors` have twice the rows of the batch: first the positives,
+        then the negatives.
         """
+        x, y = batch.x, batch.y
         clear_gradients(network)
         names = [name for name, _ in hidden_blocks(network)]
-        learning = names if self.layers == "simultaneous" else [names[int(progress * len(names))]]
+        learning = names if self.layers == "simultaneous" else [names[int(batch.progress * len(names))]]
         loss, scores, errors = x.new_zeros(()), None, {}
         if self.readout == "head" or self.negatives == "hard":
             with torch.no_grad():
                 features = self._features(network, x)
             scores = readout(network)(features)
-            if probe:
+            if batch.probe:
                 scores.retain_grad()
             loss = cross_entropy(scores, y)
             loss.backward()
-            if probe and scores.grad is not None:
+            if batch.probe and scores.grad is not None:
                 errors[next(reversed(network._modules))] = scores.grad
             loss, scores = loss.detach(), scores.detach()
-        labels = torch.cat([y, self.wrong_labels(y, generator, scores)])
+        labels = torch.cat([y, self.wrong_labels(y, batch.generator, scores)])
         stacked = self._embed(torch.cat([x, x]), one_hot(labels, self.task.classes))
         local, preactivations = [], {}
         for name, block, a, h in self._propagate(network, stacked, learning):
             if name in learning:
-                if probe:
+                if batch.probe:
                     a.retain_grad()
                     preactivations[name] = a
                 local.append(self._local_loss(name, block, h))
@@ -182,8 +177,9 @@ class ForwardForward(Algorithm):
         return {name: h for name, _, _, h in self._propagate(network, self._embed(x, self._neutral(x)))}
 
     def wrong_labels(self, y: Tensor, generator: Generator, scores: Tensor | None = None) -> Tensor:
-        """Labels (batch,) of the negatives. `permuted`: those of the batch in another order, about 1/classes of which
-        are true. `hard`: drawn by the probability that the read-out's `scores` (batch, classes) give each wrong one.
+        """Labels (batch,) of the negatives. `permuted`: the labels of the batch in another order; about 1/classes of
+        them are true. `hard`: drawn with the probability that the read-out's `scores` (batch, classes) give to each
+        wrong label.
         """
         if self.negatives == "hard":
             assert scores is not None
@@ -195,7 +191,7 @@ class ForwardForward(Algorithm):
         return (y + shift.to(y.device)) % self.task.classes
 
     def _embed(self, x: Tensor, p: Tensor) -> Tensor:
-        """`x` (batch, *input_shape) with the label distribution `p` (batch, classes) put in."""
+        """`x` (batch, *input_shape) with the label distribution `p` (batch, classes) written into it."""
         p = p.to(x.dtype)
         if self.label == "pattern":
             return x + self.label_scale * torch.tensordot(p, self.get_buffer("patterns").to(x.dtype), 1)
@@ -206,7 +202,7 @@ class ForwardForward(Algorithm):
         return x.new_full((len(x), self.task.classes), 1 / self.task.classes)
 
     def _normalised(self, x: Tensor) -> Tensor:
-        """`x` with each sample divided by its root mean square or its length."""
+        """`x`, each sample divided by its root mean square or its length."""
         if self.length_norm == "none":
             return x
         length = torch.linalg.vector_norm(x.flatten(1), dim=1)
@@ -217,8 +213,8 @@ class ForwardForward(Algorithm):
     def _propagate(
         self, network: nn.Sequential, x: Tensor, learning: Sequence[str] | None = None
     ) -> Iterator[tuple[str, Block, Tensor, Tensor]]:
-        """Name, block, pre-activation and activation of the hidden blocks, from the input up. With `learning`, only the
-        blocks in it record a gradient, and unless the rule `crosses` none goes from block to block.
+        """Name, block, pre-activation and activation of the hidden blocks, from the input up. With `learning`, only
+        these blocks record a gradient. None goes from block to block, unless the rule `crosses`.
         """
         for i, (name, block) in enumerate(hidden_blocks(network)):
             if i > 0 or self.normalise_input:
@@ -231,7 +227,7 @@ class ForwardForward(Algorithm):
             x = block.tail(h if learning is None or self.crosses else h.detach())
 
     def _features(self, network: nn.Sequential, x: Tensor) -> Tensor:
-        """What the read-out sees: the last hidden block's output under the neutral label, normalised."""
+        """The input of the read-out: the normalised output of the last hidden block under the neutral label."""
         for _, block, _, h in self._propagate(network, self._embed(x, self._neutral(x))):
             last, activation = block, h
         return self._normalised(last.tail(activation))

@@ -1,18 +1,18 @@
-"""Feedback weights that learn from what the forward weights learn from, so that no weight is ever read backwards.
+"""Feedback weights that learn from the same signals as the forward weights, so no forward weight is used backwards.
 
     G = δ_l h_{l−1}ᵀ + c W_l,   δ_l = (F_{l+1} δ_{l+1}) ⊙ φ'(a_l)
 
 Kolen-Pollack (kp):  F = B,  and B receives the change of W:  G_B = δ_l h_{l−1}ᵀ + c B. Under SGD with rate η their
-difference shrinks by λ = 1 − ηc a step:  W − B → λᵗ (W₀ − B₀). With c = 0 it stays, and their angle falls only as both
-grow. Under adaptive steps the two are treated alike but not changed alike (c W ≠ c B); an optimiser's own decoupled
-decay, in the place of c, keeps the law exact for any optimiser.
+difference shrinks by λ = 1 − ηc per step:  W − B → λᵗ (W₀ − B₀). With c = 0 it stays, and their angle falls only as
+both grow. Adaptive optimisers treat the two alike but do not change them alike (c W ≠ c B); the optimiser's own
+decoupled decay, used instead of c, keeps the law exact for any optimiser.
 
 Product feedback alignment (pfa):  F = B R,  B (out, mid) fixed with entries N(0, 1/mid), mid = `expand_ratio` × out,
-and R (mid, rest) receives  G_R = (Bᵀ δ_l) h_{l−1}ᵀ + c R.  So under SGD  B Bᵀ W − B R  shrinks by λ, and since B Bᵀ ≈ I
-the product comes to point along W, but for an angle of about arctan √(1/expand_ratio).
+and R (mid, rest) receives  G_R = (Bᵀ δ_l) h_{l−1}ᵀ + c R.  So under SGD  B Bᵀ W − B R  shrinks by λ. Since B Bᵀ ≈ I,
+the product turns towards W, up to an angle of about arctan √(1/expand_ratio).
 
-A rule never steps an optimiser: B and R are parameters of the rule, with gradients of their own, in the optimiser group
-(`role`) of the weight that they belong to. Only weights that errors are sent through have one, and decay.
+A rule never steps an optimiser. So B and R are parameters of the rule, with their own gradients, in the optimiser group
+(`role`) of the weight that they belong to. Only weights that errors are sent through have such a parameter, and decay.
 
 Source: Kolen, Pollack, "Backpropagation without weight transport", ICNN 1994; Akrout et al., "Deep learning without
 weight transport", NeurIPS 2019 (arXiv 1904.05391). Li, Benna, "Deep learning without weight symmetry", arXiv
@@ -28,7 +28,7 @@ from collections.abc import Mapping
 import torch
 from torch import Generator, Tensor, nn
 
-from creditlab.algorithms.base import Draw, Readings
+from creditlab.algorithms.base import Batch, Draw, Readings
 from creditlab.algorithms.fa import FeedbackRule, drawn_anew, registered
 from creditlab.architectures.block import grouped, parameter_groups, teaching
 from creditlab.keys import NonNegative, Positive
@@ -55,34 +55,25 @@ class LearnedFeedback(FeedbackRule):
             self.register_parameter(registered(layer), nn.Parameter(value.detach().clone()))
 
     def share(self, layer: str, gradient: Tensor) -> Tensor:
-        """What the layer's parameter receives of the `gradient` of the weight, both without decay."""
+        """The gradient of the layer's parameter, from the `gradient` of its weight; both without decay."""
         return gradient
 
     def parameter_groups(self) -> list[dict]:
         return grouped((name, p, self.roles[name]) for name, p in self.named_parameters())
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
-        readings = super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        readings = super().assign(network, batch)
+        with torch.no_grad(), torch.autocast(batch.x.device.type, enabled=False):
             for layer, w in teaching(network).items():
                 assert w.grad is not None
-                own = self.get_parameter(registered(layer))
-                own.grad = self.share(layer, w.grad) + self.decay * own
+                parameter = self.get_parameter(registered(layer))
+                parameter.grad = self.share(layer, w.grad) + self.decay * parameter
                 w.grad.add_(w, alpha=self.decay)
         return readings
 
 
 class KolenPollack(LearnedFeedback):
-    """`scale` multiplies the initial feedback weights, which are drawn as the forward weights are."""
+    """`scale` multiplies the initial feedback weights, which are drawn like the forward weights."""
 
     def __init__(
         self,
@@ -102,7 +93,7 @@ class KolenPollack(LearnedFeedback):
 
 
 class ProductFeedbackAlignment(LearnedFeedback):
-    """`scale` multiplies R at the start, which is drawn so that B R then has the spread of W."""
+    """`scale` multiplies the initial R, which is drawn so that B R has the spread of W."""
 
     def __init__(
         self,
@@ -126,11 +117,11 @@ class ProductFeedbackAlignment(LearnedFeedback):
             self.register_buffer(f"fixed_{registered(layer)}", b)
 
     def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
-        found = {}
+        products = {}
         for layer, w in teaching(network).items():
             b, r = self.get_buffer(f"fixed_{registered(layer)}"), self.get_parameter(registered(layer)).detach()
-            found[layer] = (b @ r.flatten(1)).view(w.shape)
-        return found
+            products[layer] = (b @ r.flatten(1)).view(w.shape)
+        return products
 
     def share(self, layer: str, gradient: Tensor) -> Tensor:
         b = self.get_buffer(f"fixed_{registered(layer)}")

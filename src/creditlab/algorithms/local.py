@@ -1,29 +1,28 @@
-"""Local losses: every hidden block learns from a head of its own; alone, or beside backpropagation or its likes.
+"""Local losses: each hidden block learns from a head of its own, by itself or in addition to a teacher's gradient.
 
     L_l = (1 − β) CE(V_l h_l, y) + β ⟨(S(U_l h_l) − S(Y))²⟩          gradient := teacher's + weight · ∂L_l/∂θ_l
 
 β = `similarity`: 0 is the layer-local cross-entropy (*pred*), 1 *sim*, 0.99 *predsim*. S(X) holds the cosines between
-the samples' vectors, each less its own mean; Y are the labels, one-hot. θ_l are the parameters of block l, of whose
-inputs the local loss has no derivative. U_l and V_l are heads that train along.
+the samples' vectors, each minus its own mean. Y are the one-hot labels. θ_l are the parameters of block l; the local
+loss has no derivative by the inputs of the block. U_l and V_l are heads, which are trained too.
 
-`teacher`: `none` (no gradient crosses a block, and the read-out learns by its cross-entropy), `bp`, or `fa` (the whole
-network's cross-entropy too, through the true or through random feedback weights, as in `fa`; inside a block of several
-layers the local loss then takes the same way).
+`teacher`: with `none`, no gradient crosses a block, and the read-out learns by its cross-entropy. With `bp` and `fa`
+the cross-entropy of the whole network is added, through the true weights or through random feedback weights as in
+`fa`; inside a block of several layers the local loss then uses the same weights.
 
-h_l is a block's activation. Before V_l a feature map is averaged over parts, as few as bring it to `features` numbers;
-U_l is a 3 × 3 convolution of it, and S that of each channel's standard deviation over positions. A sequence of tokens
-is a map of one row.
+h_l is the activation of a block. Before V_l a feature map is averaged over parts, as many as give at most `features`
+numbers. U_l is a 3 × 3 convolution of the map, and S uses the standard deviation of each channel over positions. A
+sequence of tokens is a map of one row.
 
 Source: Nøkland, Eidnes, "Training neural networks with local error signals", ICML 2019 (arXiv 1901.06656); the form of
 the heads on feature maps from their code, which starts V_l at zero. The local loss that Boeshertz, Pascanu, Clopath
-(arXiv 2606.11123, Fig. 5) add to feedback alignment's gradient is not known, nor its weight.
+(arXiv 2606.11123, Fig. 5) add to feedback alignment's gradient is not published, nor its weight.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Literal
 
@@ -31,7 +30,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, mse_loss, normalize, one_hot
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients, require_one_target
+from creditlab.algorithms.base import Algorithm, Batch, Draw, Readings, clear_gradients, require_one_target
 from creditlab.algorithms.fa import FeedbackAlignment, FeedbackMode
 from creditlab.architectures.block import hidden_blocks, readout, teaching
 from creditlab.architectures.initialise import initialise
@@ -40,7 +39,7 @@ from creditlab.task import Task
 
 
 class Head(nn.Module):
-    """V (`classify`) and U (`compare`, where the similarity counts) for activations like `h` (batch, units, …)."""
+    """V (`classify`) and U (`compare`, used if `similarity` > 0) for activations like `h` (batch, units, …)."""
 
     def __init__(self, h: Tensor, classes: int, features: int, similarity: float) -> None:
         super().__init__()
@@ -78,12 +77,12 @@ class Head(nn.Module):
 
 
 def as_map(h: Tensor) -> Tensor:
-    """(batch, units, tokens) as (batch, units, 1, tokens), all else as it is."""
+    """(batch, units, tokens) as (batch, units, 1, tokens); other shapes are unchanged."""
     return h[:, :, None] if h.ndim == 3 else h
 
 
 def similarities(x: Tensor) -> Tensor:
-    """Cosines (samples, samples) between the rows of `x`, each less its mean."""
+    """Cosines (samples, samples) between the rows of `x`, each minus its mean."""
     rows = normalize(x - x.mean(1, keepdim=True), dim=1, eps=1e-8)
     return rows @ rows.T
 
@@ -107,13 +106,13 @@ class Local(Algorithm):
     ) -> None:
         super().__init__(network, task, draw, generator)
         if len(network) < 2:
-            raise ValueError("local losses train hidden blocks and the network has none; give it at least one")
+            raise ValueError("local losses train hidden blocks, and the network has none; give it at least one")
         require_one_target(task, "a block's head predicts one label for each sample")
         self.teacher, self.weight = teacher, weight
-        if teacher == "fa":  # before the heads, so that its feedback is that of `fa` with this seed
+        if teacher == "fa":  # drawn before the heads, so its feedback is that of `fa` with this seed
             self.random = FeedbackAlignment(network, task, draw, generator, scale=1.0)
         training = network.training
-        network.eval()  # shapes only: running statistics stay as they are
+        network.eval()  # only shapes are needed: running statistics must not change
         with torch.no_grad():
             shapes = self.represent(network, task.blank(2))
         network.train(training)
@@ -126,17 +125,9 @@ class Local(Algorithm):
     def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
         return self.random.feedback(network) if self.teacher == "fa" else {}
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
-        """`loss` is that of the read-out plus the weighted local ones; `errors` come from both."""
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        """`loss` is the loss of the read-out plus the weighted local losses; `errors` come from both."""
+        x, y = batch.x, batch.y
         clear_gradients(network, self)
         forward_weights, feedback = teaching(network), self.feedback(network)
         partners: dict[Tensor, Tensor] = {forward_weights[layer]: b for layer, b in feedback.items()}
@@ -150,12 +141,12 @@ class Local(Algorithm):
             last = next(reversed(network._modules))
             scores = preactivations[last] = readout(network)(x)
         loss = cross_entropy(scores, y)
-        if probe:
+        if batch.probe:
             for a in preactivations.values():
                 a.retain_grad()
         for name, block in hidden_blocks(network):
-            own: Iterable[Tensor] = [*block.parameters(), *self.heads.get_submodule(name).parameters()]
-            torch.autograd.backward(local[name], inputs=list(own), retain_graph=self.teacher != "none")
+            learning: list[Tensor] = [*block.parameters(), *self.heads.get_submodule(name).parameters()]
+            torch.autograd.backward(local[name], inputs=learning, retain_graph=self.teacher != "none")
         loss.backward()
-        errors = {name: a.grad for name, a in preactivations.items() if probe and a.grad is not None}
+        errors = {name: a.grad for name, a in preactivations.items() if batch.probe and a.grad is not None}
         return Readings(loss.detach() + sum(v.detach() for v in local.values()), scores.detach(), errors)

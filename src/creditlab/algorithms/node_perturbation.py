@@ -1,14 +1,15 @@
-"""Node perturbation: noise on all pre-activations, and each sample's change of loss as the reward of its own noise.
+"""Node perturbation: noise on all pre-activations; the change of each sample's loss rewards the noise of that sample.
 
     δ_l := 1/n Σ (L(a + σξ) − L(a))/σ · ξ_l,   ξ ~ N(0, I) for every sample and unit          ∂L/∂W_l := δ_l h_{l−1}ᵀ
 
-Its variance grows with the number of units, that of weight perturbation with the number of weights. The noise of all
-blocks is there at once, the read-out's too, in one pass beside the clean one, of which h_{l−1} is. A block is the unit:
-inside one of several layers the derivative is exact (as in dfa), in a convolution every position is a unit. As σ → 0
-the estimate is unbiased, unless samples act on each other's loss, as with batch normalisation.
+The variance grows with the number of units; that of weight perturbation grows with the number of weights. One noisy
+pass has the noise of all blocks at once, the read-out included. h_{l−1} comes from a pass without noise. Noise acts on
+the pre-activation of a block: inside a block of several layers the derivative is exact (as in dfa). In a convolution
+every position is a unit. As σ → 0 the estimate is unbiased, unless samples affect each other's loss, as with batch
+normalisation.
 
 Source: Williams, Machine Learning 1992 (REINFORCE); in this form Werfel, Xie, Seung, Neural Computation 2005; Dalm et
-al., arXiv 2310.00965, whose figures (with decorrelation of each layer's inputs, which is not here) are not known.
+al., arXiv 2310.00965, who also decorrelate each layer's inputs (not done here) and do not publish their settings.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from creditlab.algorithms.base import (
     Algorithm,
+    Batch,
     Draw,
     Readings,
     clear_gradients,
@@ -45,19 +47,11 @@ class NodePerturbation(Algorithm):
         sigma: Positive,
     ) -> None:
         super().__init__(network, task, draw, generator)
-        require_one_target(task, "the noise of a sample is rewarded by the change of its one loss")
+        require_one_target(task, "the change of a sample's one loss rewards the noise of that sample")
         self.samples, self.sigma = samples, sigma
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        x, y = batch.x, batch.y
         clear_gradients(network)
         preactivations, h = {}, x
         for name, block in hidden_blocks(network):
@@ -69,15 +63,15 @@ class NodePerturbation(Algorithm):
         errors = {name: torch.zeros_like(a) for name, a in preactivations.items()}
         with torch.no_grad(), statistics_kept(network):
             for _ in range(self.samples):
-                noise = {name: standard_normal(a, generator) for name, a in preactivations.items()}
+                noise = {name: standard_normal(a, batch.generator) for name, a in preactivations.items()}
                 slope = (self._noisy(network, x, y, noise) - losses) / (self.sigma * self.samples * len(y))
                 for name, xi in noise.items():
                     errors[name] += slope.view(-1, *[1] * (xi.ndim - 1)).to(xi.dtype) * xi
         torch.autograd.backward(list(preactivations.values()), list(errors.values()))
-        return Readings(losses.mean(), scores.detach(), errors if probe else {})
+        return Readings(losses.mean(), scores.detach(), errors if batch.probe else {})
 
     def _noisy(self, network: nn.Sequential, x: Tensor, y: Tensor, noise: dict[str, Tensor]) -> Tensor:
-        """The loss of each sample under noise: (batch,)."""
+        """The loss (batch,) of each sample under noise."""
         for name, block in hidden_blocks(network):
             x = block.tail(block.activation(block.body(x) + self.sigma * noise[name]))
         last = next(reversed(network._modules))

@@ -1,15 +1,15 @@
-"""PEPITA: a second forward pass on an input that the error has changed takes the place of the backward pass.
+"""PEPITA: a second forward pass, on an input changed by the error, replaces the backward pass.
 
     e = softmax(a_L) − y,   x' = x + F e,   h'_l the activations of x'
     ∂L/∂W_l := (h_l − h'_l) h'_{l−1}ᵀ with h'_0 = x',   ∂L/∂W_L := e h'_{L−1}ᵀ          (means over the batch)
 
-The difference h_l − h'_l stands for the derivative at the block's pre-activation, without φ'; inside a block of several
-layers and for biases and gains it is handed on exactly. F is fixed and uniform on ±scale √(6/entries), entries those of
-an input. Only the first pass updates running statistics.
+The difference h_l − h'_l replaces the derivative at the block's pre-activation, without φ'. Inside a block of several
+layers, and for biases and gains, the derivative is exact from there. F is fixed and uniform on ±scale √(6/entries),
+with the number of entries of an input. Only the first pass updates running statistics.
 
 Source: Dellaferrera, Kreiman, "Error-driven input modulation: solving the credit assignment problem without a backward
-pass", ICML 2022, and its code: scale 0.05, networks without biases, with dropout; for the read-out of networks with two
-fully connected layers it takes the error of the second pass, the paper that of the first, as here.
+pass", ICML 2022, and its code: scale 0.05, networks without biases, with dropout. For the read-out of networks with two
+fully connected layers the code uses the error of the second pass; the paper uses that of the first, as here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from creditlab.algorithms.base import Algorithm, Draw, Readings, clear_gradients, forward, statistics_kept
+from creditlab.algorithms.base import Algorithm, Batch, Draw, Readings, clear_gradients, forward, statistics_kept
 from creditlab.architectures.block import hidden_blocks, readout
 from creditlab.keys import Positive
 from creditlab.task import Task
@@ -35,28 +35,22 @@ class Pepita(Algorithm):
         super().__init__(network, task, draw, generator)
         if len(network) < 2:
             raise ValueError(
-                "pepita compares hidden blocks' activations and the network has none; give it at least one"
+                "pepita compares the activations of hidden blocks, and the network has none; give it at least one"
             )
         if task.tokens is not None:
             raise ValueError(
-                "pepita adds the error to the input, and inputs are tokens, which are no numbers: take another "
-                "algorithm (bp, fa, dfa, es) or data of images"
+                "pepita adds the error to the input, but inputs are tokens, which are not numbers: use another "
+                "algorithm (bp, fa, dfa, es) or a data set of images"
             )
         bound = scale * math.sqrt(6 / math.prod(task.input_shape))
         projection = torch.empty(task.classes, *task.input_shape).uniform_(-bound, bound, generator=generator)
         self.register_buffer("projection", projection)
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
-        """`errors` are the differences, over the batch size; the weights' gradients take inputs of the second pass."""
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        """`errors` are the differences divided by the batch size. The gradients of the weights use the inputs of the
+        second pass.
+        """
+        x, y = batch.x, batch.y
         clear_gradients(network)
         with torch.no_grad():
             scores, preactivations = forward(network, x)
@@ -74,4 +68,4 @@ class Pepita(Algorithm):
             last = readout(network)(x)
             errors[next(reversed(network._modules))] = error
             last.backward(error.to(last.dtype))
-        return Readings(cross_entropy(scores, y), scores, errors if probe else {})
+        return Readings(cross_entropy(scores, y), scores, errors if batch.probe else {})

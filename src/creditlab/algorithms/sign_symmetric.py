@@ -1,17 +1,17 @@
-"""Sign-symmetric feedback: the transposed weights' signs are known to the backward pass, their sizes are not.
+"""Sign-symmetric feedback: the backward pass uses the signs of the transposed weights, but not their sizes.
 
-    usf:  B = s sign(W)          brsf:  B = |R_t| sign(W), R_t drawn anew in each pass          frsf:  B = |R| sign(W)
+    usf:  B = s sign(W)          brsf:  B = |R_t| sign(W), a new R_t in each pass          frsf:  B = |R| sign(W)
 
     δ_l = (B_{l+1} δ_{l+1}) ⊙ φ'(a_l),   ∂L/∂W_l := δ_l h_{l−1}ᵀ
 
-B follows the current sign of W, so that a weight that crosses zero is taught through with its new sign. s is `scale`
-times the root mean square of the layer's initial weights, R ~ U(±√3 s) has the same. With Xavier's initialisation this
-is BioTorch's s = √(2/(fan_in + fan_out)), with PyTorch's default its alternative 1/√(3 fan_in). As with feedback
-alignment every layer below the read-out is taught through B, and all but linear maps and convolutions is exact. (Xiao
-et al. leave the last layer to the true weights by default.)
+B follows the current sign of W: after a weight crosses zero, it sends errors back with its new sign. s is `scale` times
+the root mean square of the layer's initial weights, and R ~ U(±√3 s) has the same root mean square. With Xavier's
+initialisation this is BioTorch's s = √(2/(fan_in + fan_out)); with PyTorch's default it is its alternative
+1/√(3 fan_in). As with feedback alignment, every layer below the read-out receives its error through B, and all but
+linear maps and convolutions is exact. (Xiao et al. use the true weights of the last layer by default.)
 
 Source: Liao, Leibo, Poggio, "How important is weight symmetry in backpropagation?", AAAI 2016 (arXiv 1510.05067); Xiao
-et al., arXiv 1811.03567; Sanfiz, Akrout, arXiv 2108.13446, from whose code the names are.
+et al., arXiv 1811.03567; Sanfiz, Akrout, arXiv 2108.13446, whose code uses these names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from creditlab.algorithms.base import Draw, Readings
+from creditlab.algorithms.base import Batch, Draw, Readings
 from creditlab.algorithms.fa import FeedbackRule, registered
 from creditlab.architectures.block import teaching
 from creditlab.keys import Positive
@@ -30,8 +30,8 @@ from creditlab.task import Task
 
 
 class SignSymmetric(FeedbackRule):
-    """`size` says what the entries of B are beside their signs, `scale` multiplies them. ValueError: weights that start
-    at zero, which have no sign.
+    """`size` says how large the entries of B are; `scale` multiplies them. ValueError: weights that start at zero,
+    which have no sign.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SignSymmetric(FeedbackRule):
         self.size = size
         self.rms = {layer: scale * w.detach().square().mean().sqrt().item() for layer, w in teaching(network).items()}
         if zero := [layer for layer, rms in self.rms.items() if rms == 0]:
-            raise ValueError(f"{zero[0]} starts at zero, so its weights have no sign to send errors by")
+            raise ValueError(f"{zero[0]} starts at zero, so its weights have no sign to send errors with")
         for layer, w in teaching(network).items():
             sizes = torch.full_like(w, self.rms[layer], requires_grad=False)
             self.register_buffer(registered(layer), sizes)
@@ -56,22 +56,13 @@ class SignSymmetric(FeedbackRule):
             self._redraw(generator)
 
     def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
-        """Where R is redrawn, that of the last pass."""
+        """If R is redrawn, the feedback of the last pass."""
         return {layer: self.get_buffer(registered(layer)) * w.detach().sign() for layer, w in teaching(network).items()}
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
         if self.size == "redrawn":
-            self._redraw(generator)
-        return super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
+            self._redraw(batch.generator)
+        return super().assign(network, batch)
 
     def _redraw(self, generator: Generator) -> None:
         for layer, rms in self.rms.items():

@@ -1,26 +1,25 @@
-"""Weight mirrors: feedback weights that learn the forward weights from noise sent through each layer by itself.
+"""Weight mirrors: feedback weights learn the forward weights from noise that is sent through each layer separately.
 
     B ← (1 − d) B + r ⟨y xᵀ⟩,   y = φ(W x),   x ~ N(0, I)          then   δ_l = (B_{l+1} δ_{l+1}) ⊙ φ'(a_l)
 
 E[y xᵀ] = ⟨φ'⟩ W for Gaussian x (Stein), so B tends to (r/d) ⟨φ'⟩ W: with ReLU, where ⟨φ'⟩ = ½, to W for r = 2 d. φ is
-the activation of the layer's block, none for the read-out. A convolution is seen as the linear map on patches that it
-is.
+the activation of the layer's block; the read-out has none. A convolution is treated as a linear map on patches.
 
-The mirror phase comes before the backward pass of every step. It uses none of the step's data, only noise: `samples`
-inputs for each layer, from the step's generator, with the biases and all normalisation blocked. It is not learning by
-gradient and so moves B itself, which is a buffer.
+The mirror phase comes before the backward pass of every step. It does not use the step's data, only noise: `samples`
+inputs for each layer, from the step's generator, without biases and normalisation. It does not learn by a gradient, so
+it changes B directly; B is a buffer.
 
 Source: Akrout, Wilson, Humphreys, Lillicrap, Tweed, "Deep learning without weight transport", NeurIPS 2019 (arXiv
-1904.05391). Their code has a batch of noise a step as here, uniform on ±0.05, rate 0.01, biases kept, φ the sigmoid,
-and in the place of the decay a rescaling of B that its last line does not store.
+1904.05391). Their code also uses one batch of noise per step, but uniform on ±0.05, with rate 0.01, with biases, with
+the sigmoid as φ, and instead of the decay a rescaling of B that its last line does not store.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
-from creditlab.algorithms.base import Draw, Readings, standard_normal
+from creditlab.algorithms.base import Batch, Draw, Readings, standard_normal
 from creditlab.algorithms.fa import FeedbackAlignment, registered
 from creditlab.architectures.block import hidden_blocks, teaching
 from creditlab.keys import Decay, Positive, PositiveInt
@@ -28,7 +27,9 @@ from creditlab.task import Task
 
 
 class WeightMirror(FeedbackAlignment):
-    """`rate` is r, `decay` d; `scale` multiplies the initial feedback weights, drawn as the forward weights are."""
+    """`rate` is r, `decay` is d. `scale` multiplies the initial feedback weights, which are drawn like the forward
+    weights.
+    """
 
     def __init__(
         self,
@@ -45,19 +46,10 @@ class WeightMirror(FeedbackAlignment):
         super().__init__(network, task, draw, generator, scale=scale)
         self.rate, self.decay, self.samples = rate, decay, samples
 
-    def assign(
-        self,
-        network: nn.Sequential,
-        x: Tensor,
-        y: Tensor,
-        *,
-        generator: Generator,
-        progress: float = 0.0,
-        probe: bool = False,
-    ) -> Readings:
-        with torch.autocast(x.device.type, enabled=False):
-            self._mirror(network, generator)
-        return super().assign(network, x, y, generator=generator, progress=progress, probe=probe)
+    def assign(self, network: nn.Sequential, batch: Batch) -> Readings:
+        with torch.autocast(batch.x.device.type, enabled=False):
+            self._mirror(network, batch.generator)
+        return super().assign(network, batch)
 
     @torch.no_grad()
     def _mirror(self, network: nn.Sequential, generator: Generator) -> None:

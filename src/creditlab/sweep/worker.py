@@ -32,8 +32,9 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     from creditlab import records
     from creditlab.lock import Held, Lost
-    from creditlab.together import train_together
-    from creditlab.training import Steps, steps
+    from creditlab.process import prepare_process
+    from creditlab.together import Opening, train_together
+    from creditlab.training import open_trainer
 
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of a user's code must not get into the answers
@@ -46,14 +47,14 @@ def main() -> None:
     folders: dict[str, Path] = {}  # of all runs so far, by name
     statuses: set[str] = set()  # with which runs have ended
 
-    def begin(order: Mapping[str, Any]) -> tuple[str, Steps]:
+    def begin(order: Mapping[str, Any]) -> tuple[str, Opening]:
         folder = Path(order["folder"])
         folders[folder.name] = folder
 
         def report(step: int, steps: int, metrics: Mapping[str, float]) -> None:
             answer({"run": folder.name, "step": step, "steps": steps})
 
-        return folder.name, steps(order["config"], folder, report, order["hydra"])
+        return folder.name, open_trainer(order["config"], folder, report, order["hydra"])
 
     def settle(name: str, error: BaseException | None) -> None:
         status, problem = outcome(folders[name], error)
@@ -76,7 +77,9 @@ def main() -> None:
 
     answer({"ready": True})
     for line in sys.stdin:
-        train_together(dict(map(begin, json.loads(line))), settle)
+        orders = json.loads(line)
+        prepare_process(orders[0]["config"]["threads"])
+        train_together(dict(map(begin, orders)), settle)
         if "interrupted" in statuses:
             return
 

@@ -1,1 +1,1 @@
-"""Trackers: mirrors of a run's history and summary where people already look. Records are kept with or without one."""
+"""Trackers copy a run's history and summary to other tools. The records are kept with or without a tracker."""

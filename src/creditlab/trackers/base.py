@@ -1,7 +1,7 @@
-"""What a tracker is, and how training speaks to one: nothing that it does wrong stops a run.
+"""What a tracker is, and how training calls one. An error in a tracker never stops a run.
 
-A tracker mirrors what `history.jsonl` and `summary.json` hold; nothing is read back from it. A run that resumes goes on
-in the same mirror: its `handle` is kept in the checkpoint.
+A tracker copies the content of `history.jsonl` and `summary.json` to another tool; nothing is read back from it. A run
+that resumes continues the same copy, because the checkpoint keeps its `handle`.
 """
 
 from __future__ import annotations
@@ -18,45 +18,46 @@ from creditlab.records import flatten
 
 
 class Tracker:
-    """Mirrors nothing (`tracker=none`). Its subclasses mirror somewhere; an exception of theirs ends the mirror only.
+    """Copies nothing (`tracker=none`). Subclasses copy to a tool; an exception in one ends the copy, not the run.
 
-    The constructor takes the keys of the YAML. It opens nothing that lasts: it is called to see whether it can be.
+    The constructor takes the keys of the YAML file. It must open nothing that lasts, because it is also called only to
+    check that the tracker can be used.
     """
 
-    handle: str = ""  # names the mirror of a run, if it can be gone on with
+    handle: str = ""  # names the copy of a run, if a resumed run can continue it
 
     def open(self, folder: Path, config: Mapping[str, Any], handle: str, past: Sequence[Mapping[str, Any]]) -> None:
-        """Start the mirror of the run in `folder`. A run that goes on gives the `handle` that there was at its
-        checkpoint and the lines of its history up to there, `past`.
+        """Start the copy of the run in `folder`. A run that resumes passes the `handle` of its checkpoint, and in
+        `past` the lines of its history up to the checkpoint.
         """
 
     def record(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
-        """A line of the history."""
+        """Copy one line of the history."""
 
     def close(self, outcome: str, summary: Mapping[str, float]) -> None:
-        """The run has ended: complete, diverged, interrupted or failed. `summary`: what it came to; empty unless it is
-        finished.
+        """End the copy. `outcome` is complete, diverged, interrupted or failed. `summary` holds the final metrics; it
+        is empty unless the run is finished.
         """
 
 
 class Tracking:
-    """The tracker of one run as training uses it. `failure` says when and how it failed, if it did."""
+    """The tracker of one run, as training uses it. If it failed, `failure` says when and how."""
 
     def __init__(self) -> None:
         self.tracker, self.step, self.failure = Tracker(), 0, ""
 
     @property
     def handle(self) -> str:
-        """What a checkpoint keeps: the tracker's kind and its handle."""
+        """What a checkpoint keeps: the class of the tracker and its handle."""
         return f"{type(self.tracker).__name__} {self.tracker.handle}"
 
     def open(
         self, tracker: Tracker, folder: Path, config: Mapping[str, Any], handle: str, past: Sequence[Mapping[str, Any]]
     ) -> None:
         self.tracker, self.step = tracker, past[-1]["step"] if past else 0
-        kind, _, own = handle.partition(" ")
-        own = own if kind == type(tracker).__name__ else ""  # else another tracker had begun
-        self._try(lambda: tracker.open(folder, config, own, past))
+        kind, _, copy = handle.partition(" ")
+        copy = copy if kind == type(tracker).__name__ else ""  # the run may have begun with another tracker
+        self._try(lambda: tracker.open(folder, config, copy, past))
 
     def record(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
         self.step = step
@@ -69,9 +70,9 @@ class Tracking:
     def _try(self, act: Callable[[], None]) -> None:
         try:
             act()
-        except Exception as error:  # whatever a library, a server or a disk may do
+        except Exception as error:  # from a library, a server or a disk
             cause = shorten(f"{type(error).__name__}: {error}", 150, placeholder=" …")
-            self.failure = f"step {self.step}: {cause}; the run went on without it"
+            self.failure = f"step {self.step}: {cause}; the run continued without it"
             self.tracker = Tracker()
 
     def __enter__(self) -> Tracking:
@@ -82,16 +83,18 @@ class Tracking:
     ) -> None:
         if isinstance(error, Interrupted):
             self.close("interrupted", {})
-        elif isinstance(error, Exception) and not isinstance(error, Lost):  # then the mirror is another's, too
+        elif isinstance(error, Exception) and not isinstance(
+            error, Lost
+        ):  # after Lost, the copy belongs to another process too
             self.close("failed", {})
 
 
 def missing(option: str, package: str) -> ValueError:
-    """What to say where the library that a tracker stands for is not installed."""
+    """The error for a tracker whose library is not installed."""
     return ValueError(f"needs {package}, which is not installed: pip install 'creditlab[{option}]'")
 
 
-def told(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The flat config as people look for it: the option chosen stands for its group."""
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat config as trackers show it: each group is represented by the chosen option."""
     groups = {k: v for k, v in config.items() if k not in ("choices", "metrics", "tracker")}
     return config["choices"] | {k: v for k, v in flatten(groups).items() if not k.endswith("_target_")}

@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from creditlab.records import identity
-from creditlab.trackers.base import Tracker, missing, told
+from creditlab.trackers.base import Tracker, missing, settings
 
-BATCH = 1000  # metrics that MLflow takes at once
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}  # else it waits for minutes
+BATCH = 1000  # most metrics in one request
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}  # by default it waits for minutes
 OUTCOMES = {"complete": "FINISHED", "diverged": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
 class MLflow(Tracker):
-    """Metrics by step, the config as parameters, the outcome as a tag. A metric `x@init` is called `x.init`, for MLflow
-    does not take the sign. A run that goes on is the same run of MLflow, less the steps that it has already.
+    """Metrics by step, the config as parameters, the outcome as a tag. A metric `x@init` is called `x.init`, because
+    MLflow does not accept the sign. A run that resumes continues the same run of MLflow, from the last step in it.
     """
 
     def __init__(self, *, uri: str | None, experiment: str | None) -> None:
@@ -38,17 +41,17 @@ class MLflow(Tracker):
     def open(self, folder: Path, config: Mapping[str, Any], handle: str, past: Sequence[Mapping[str, Any]]) -> None:
         from mlflow.entities import Param
 
-        self.last, self.names = -1, set[str]()  # the last step that it has, and the metrics of the history
+        self.last, self.names = -1, set[str]()  # the last step in MLflow, and the names of the metrics
         if handle:
             self.handle = handle
             self.client.update_run(handle, status="RUNNING")
-            known = self.client.get_metric_history(handle, "test/accuracy")
-            self.last = max((point.step for point in known), default=-1)
+            points = self.client.get_metric_history(handle, "test/accuracy")
+            self.last = max((point.step for point in points), default=-1)
         else:
             tags = {"creditlab.identity": identity(config), "creditlab.folder": str(folder.absolute())}
-            place = self._experiment(self.experiment or folder.parent.name)
-            self.handle = self.client.create_run(place, run_name=folder.name, tags=tags).info.run_id
-            params = [Param(k, v if isinstance(v, str) else json.dumps(v)) for k, v in told(config).items()]
+            experiment = self._experiment(self.experiment or folder.parent.name)
+            self.handle = self.client.create_run(experiment, run_name=folder.name, tags=tags).info.run_id
+            params = [Param(k, v if isinstance(v, str) else json.dumps(v)) for k, v in settings(config).items()]
             self.client.log_batch(self.handle, params=params)
         for line in past:
             self.record(line["step"], line["epoch"], line["metrics"])
@@ -56,14 +59,15 @@ class MLflow(Tracker):
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        if (found := self.client.get_experiment_by_name(name)) is None:
+        """The id of the experiment `name`, which is created if it does not exist."""
+        if (experiment := self.client.get_experiment_by_name(name)) is None:
             try:
                 return self.client.create_experiment(name)
-            except MlflowException:  # another worker was first
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
+            except MlflowException:  # another worker may have created it first
+                experiment = self.client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-        return found.experiment_id
+        return experiment.experiment_id
 
     def record(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
         self.names.update(metrics)
@@ -74,9 +78,9 @@ class MLflow(Tracker):
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        found = [Metric(k.replace("@", "."), float(v), now, step) for k, v in metrics.items()]
-        for i in range(0, len(found), BATCH):
-            self.client.log_batch(self.handle, metrics=found[i : i + BATCH])
+        points = [Metric(k.replace("@", "."), float(v), now, step) for k, v in metrics.items()]
+        for i in range(0, len(points), BATCH):
+            self.client.log_batch(self.handle, metrics=points[i : i + BATCH])
 
     def close(self, outcome: str, summary: Mapping[str, float]) -> None:
         self.client.set_tag(self.handle, "creditlab.outcome", outcome)

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from creditlab.trackers.base import Tracker, missing, told
+from creditlab.trackers.base import Tracker, missing, settings
 
 
 class TensorBoard(Tracker):
-    """Scalars by step, what the run came to as text, and its config beside final accuracy and loss (HPARAMS). A run
-    that goes on has its events written anew up to where it goes on, so none stands twice.
+    """Scalars by step, the summary as text, and the config with the final accuracy and loss (HPARAMS). A run that
+    resumes writes the events before the checkpoint again into an empty folder, so no event appears twice.
     """
 
     def __init__(self) -> None:
@@ -31,8 +31,10 @@ class TensorBoard(Tracker):
 
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         self.writer = SummaryWriter(str(folder / "tensorboard"))
-        settings = {k: v if isinstance(v, bool | int | float | str) else json.dumps(v) for k, v in told(config).items()}
-        *start, self.end = hparams(settings, {"test/accuracy": 0, "test/loss": 0})
+        shown = {
+            k: v if isinstance(v, bool | int | float | str) else json.dumps(v) for k, v in settings(config).items()
+        }
+        *start, self.end = hparams(shown, {"test/accuracy": 0, "test/loss": 0})
         for summary in start:
             self.writer._get_file_writer().add_summary(summary)
         for line in past:

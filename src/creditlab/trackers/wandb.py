@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from creditlab.trackers.base import Tracker, missing, told
+from creditlab.trackers.base import Tracker, missing, settings
 
 
 class WandB(Tracker):
-    """Metrics by step, the config, what the run came to as its summary; the sweep is its group. Files lie in the run's
-    own folder, under `wandb/`. A run that goes on is the same run of wandb.
+    """Metrics by step, the config, and the summary; the sweep is the group. Files are in the folder of the run, under
+    `wandb/`. A run that resumes continues the same run of wandb.
     """
 
     def __init__(self, *, project: str, entity: str | None, mode: Literal["online", "offline"]) -> None:
@@ -33,7 +33,7 @@ class WandB(Tracker):
             dir=str(folder),
             group=folder.parent.name,
             name=folder.name,
-            config=told(config),
+            config=settings(config),
             id=handle or None,
             resume="allow" if handle else None,
             reinit="create_new",
