@@ -8,6 +8,7 @@ analysis; 3 where the tables are written and no effect could be tested.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -119,7 +120,7 @@ def _where(text: str) -> tuple[str, list[str]]:
     key, equals, levels = text.partition("=")
     if not (key and equals and levels):
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=LEVEL[,LEVEL…], e.g. algorithm=bp,fa")
-    return key, levels.split(",")
+    return key, re.split(r",(?![^\[{]*[\]}])", levels)  # not within the brackets of a list
 
 
 def _tables_of(only: Sequence[str] | None) -> list[str]:

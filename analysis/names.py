@@ -24,9 +24,9 @@ class AnalysisError(ValueError):
     """The data cannot bear what was asked; the message is meant for the user."""
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> tuple[tuple[int, str], ...]:
     """A sort key that puts block2 before block10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name))
 
 
 def metric_order(name: str) -> tuple:
@@ -37,7 +37,7 @@ def metric_order(name: str) -> tuple:
 def level_order(level: str) -> tuple:
     """A sort key for levels in words: numbers by their value, then names in their natural order."""
     try:
-        return 0, float(level), []
+        return 0, float(level), ()
     except ValueError:
         return 1, 0.0, natural(level)
 

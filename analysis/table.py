@@ -78,11 +78,16 @@ Result = TypeVar("Result")
 def once(compute: Callable[..., Result]) -> Callable[..., Result]:
     """Have `compute(source, **options)` compute once for each source and choice of options."""
 
+    signature = inspect.signature(compute)
+
     @wraps(compute)
-    def remembered(source: Source, **options: Any) -> Result:
-        key = (compute.__module__, compute.__qualname__, *sorted(options.items()))
+    def remembered(source: Source, *options: Any, **named: Any) -> Result:
+        given = signature.bind(source, *options, **named)
+        given.apply_defaults()
+        _, *arguments = given.arguments.items()
+        key = (compute.__module__, compute.__qualname__, repr(arguments))
         if key not in source.made:
-            source.made[key] = compute(source, **options)
+            source.made[key] = compute(source, *options, **named)
         return source.made[key]
 
     return remembered
@@ -92,7 +97,7 @@ class Statistic:
     """A function that makes a table, with all that is to be said of the table before there is one.
 
     It takes what its first parameter is named after, `sweep` or `fits`. One that takes a sweep takes fits as well, and
-    uses their sweep. Keyword arguments are those of the function.
+    uses their sweep. Further arguments are those of the function.
     """
 
     def __init__(
@@ -103,8 +108,8 @@ class Statistic:
         self.compute = once(compute)
         update_wrapper(self, compute)
 
-    def __call__(self, source: Source, **options: Any) -> Table:
-        computed = self.compute(source if self.of_fits else source.sweep, **options)
+    def __call__(self, source: Source, *options: Any, **named: Any) -> Table:
+        computed = self.compute(source if self.of_fits else source.sweep, *options, **named)
         frame, notes = computed if isinstance(computed, tuple) else (computed, ())
         assert FURTHER in self.columns or list(frame) == list(self.columns), f"{self.name}: {list(frame)}"
         return Table(self.name, self.title, self.row, self.columns, frame, notes)

@@ -22,7 +22,7 @@ from creditlab.analysis.agreement.kendall import (
 )
 from creditlab.analysis.data.ratings import rate
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.names import SEED
+from creditlab.analysis.names import SEED, level_order
 from creditlab.analysis.table import once, stacked, statistic
 
 STATISTICS = {
@@ -63,7 +63,7 @@ def concordance(sweep: Sweep) -> tuple[pd.DataFrame, list[str]]:
 
 
 @statistic(
-    "Agreement of each two raters",
+    "Concordance by pair of raters",
     "One row per data set, score, factor and pair of its levels.",
     {
         **ABOUT,
@@ -71,16 +71,16 @@ def concordance(sweep: Sweep) -> tuple[pd.DataFrame, list[str]]:
         "rater_b": "another level",
         "spearman": "Spearman's ρ of their scores of all items",
     },
-    place=135,
+    place=45,
 )
-def agreement(sweep: Sweep) -> pd.DataFrame:
+def concordance_pairs(sweep: Sweep) -> pd.DataFrame:
     """The rank correlation of each two raters of `concordance`."""
     return _compared(sweep)[1]
 
 
 @once
 def _compared(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """The frames of `concordance` and of `agreement`, and the notes."""
+    """The frames of `concordance` and of `concordance_pairs`, and the notes."""
     factors = [factor for factor in [*sweep.factors, SEED] if factor != "dataset"]
     rows: list[pd.DataFrame] = []
     pairs: list[pd.DataFrame] = []
@@ -98,7 +98,7 @@ def _compared(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
             if np.isnan(row["noise_ceiling"].iloc[0]) and factor != SEED and score == "loss":
                 about_dataset.append(f"{factor}: no rater has two seeds, so there is no noise ceiling")
         notes += [f"{dataset}: {note}" for note in dict.fromkeys(about_dataset)]
-    return stacked(rows, list(concordance.columns)), stacked(pairs, list(agreement.columns)), notes
+    return stacked(rows, list(concordance.columns)), stacked(pairs, list(concordance_pairs.columns)), notes
 
 
 def compare_raters(scores: pd.DataFrame) -> pd.DataFrame:
@@ -107,8 +107,8 @@ def compare_raters(scores: pd.DataFrame) -> pd.DataFrame:
 
     At least two raters and two items.
     """
-    scores = scores.sort_index()
-    seeds = [each.to_numpy() for _, each in scores.groupby(level=0)]
+    scores = scores.sort_index(key=lambda level: level.map(str).map(level_order))
+    seeds = [of_rater.to_numpy() for _, of_rater in scores.groupby(level=0, sort=False)]
     raters = np.stack([each.mean(axis=0) for each in seeds])
     m, n = raters.shape
     generator = np.random.default_rng(0)  # one of its own, so that no row depends on which others there are
@@ -140,8 +140,8 @@ def compare_raters(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def spearman(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rank correlation of each two raters of `scores` (as in `agreement`): rater_a, rater_b, spearman."""
-    means = scores.groupby(level=0).mean()
+    """The rank correlation of each two raters of `scores` (as in `concordance_pairs`): rater_a, rater_b, spearman."""
+    means = scores.groupby(level=0, sort=False).mean()
     ranks = stats.rankdata(means.to_numpy(), axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):  # a rater that ties every item correlates with none: NaN
         matrix = np.corrcoef(ranks)

@@ -38,7 +38,7 @@ from creditlab.analysis.agreement.classifiers import (
 )
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.model.permutation import blocks, shuffled
-from creditlab.analysis.names import BEHAVIOUR, SEED, labels
+from creditlab.analysis.names import BEHAVIOUR, SEED, coded, labels, level_order
 from creditlab.analysis.table import once, stacked, statistic
 
 TARGETS = ("algorithm", "optimiser")
@@ -113,7 +113,7 @@ def _identified(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     rows: list[dict[str, Any]] = []
     confusions: list[pd.DataFrame] = []
     for target in (t for t in TARGETS if t in sweep.factors):
-        level, names = pd.factorize(words[target], sort=True)
+        level, names = coded(words[target])
         if len(names) < 2:
             notes.append(f"{target}: one level among the complete runs, nothing to identify")
             continue
@@ -147,7 +147,7 @@ class Task:
 
     target: str
     held_out: str
-    names: pd.Index  # of the levels
+    names: Sequence[str]  # of the levels
     levels: np.ndarray  # (1 + draws, runs): the true levels, then shuffled ones
     folds: list[Fold]
     tested: np.ndarray  # the runs that are identified, fold by fold
@@ -159,7 +159,7 @@ class Task:
 
 
 def _task(
-    target: str, held_out: str, words: pd.DataFrame, names: pd.Index, levels: np.ndarray, notes: list[str]
+    target: str, held_out: str, words: pd.DataFrame, names: Sequence[str], levels: np.ndarray, notes: list[str]
 ) -> Task | None:
     """None where nothing can be held out, or what is left is of one level."""
     group, level = words[held_out].to_numpy(), levels[0]
@@ -195,7 +195,7 @@ def _identify(
 def _folds(group: np.ndarray, level: np.ndarray) -> list[Fold]:
     """One fold per value of `group`."""
     folds = []
-    for name in sorted(set(group)):
+    for name in sorted(set(group), key=level_order):
         train = np.flatnonzero(group != name)
         test = np.flatnonzero((group == name) & np.isin(level, level[train]))
         if len(test) and len(set(level[train])) > 1:
@@ -283,7 +283,7 @@ def _best_single(task: Task, metrics: Sequence[str], scaled: list) -> dict[str, 
 
 
 def _confusion(
-    fold: np.ndarray, names: pd.Index, true: np.ndarray, identified: np.ndarray, about: dict[str, Any]
+    fold: np.ndarray, names: Sequence[str], true: np.ndarray, identified: np.ndarray, about: dict[str, Any]
 ) -> pd.DataFrame:
     """Rows of `fingerprint_confusion`; `about` has the columns that are the same in all."""
     level = np.asarray(names, dtype=object)

@@ -38,7 +38,7 @@ from creditlab.analysis.agreement.pairs_of_runs import (
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.model.jackknife import reach
 from creditlab.analysis.model.permutation import blocks, cells
-from creditlab.analysis.names import SEED, labels, natural
+from creditlab.analysis.names import SEED, coded, labels, level_order, natural
 from creditlab.analysis.table import once, stacked, statistic
 
 ABOUT = {
@@ -168,8 +168,8 @@ def compare(
     if words.empty or words[factor].nunique() < 2:
         return row | dict.fromkeys(COMPARED, float("nan")), pd.DataFrame(columns=list(PAIR))
 
-    level, names = pd.factorize(words[factor], sort=True)
-    runs = Runs(level, cells(words, others), pd.factorize(words[SEED], sort=True)[0])
+    level, names = coded(words[factor])
+    runs = Runs(level, cells(words, others), coded(words[SEED])[0])
     means, n, together = means_by_level(vectors, runs)
     within, between = within_and_between(means, n)
 
@@ -247,7 +247,7 @@ def _mean_rdms(level: pd.Series, matrices: np.ndarray, about: dict[str, Any]) ->
     a, b = np.triu_indices(matrices.shape[1], 1)
     whole = np.isfinite(matrices).all(axis=(1, 2))
     parts = []
-    for name in sorted(set(level[whole])):
+    for name in sorted(set(level[whole]), key=level_order):
         mean = matrices[whole & (level == name).to_numpy()].mean(axis=0)
         parts.append(pd.DataFrame({"a": a, "b": b, "dissimilarity": mean[a, b], "level": name}))
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["a", "b", "dissimilarity", "level"])

@@ -19,8 +19,8 @@ import numpy as np
 from creditlab import records
 
 NAME = ".analysis-cache.npz"
-SCHEMA = 1
-FILES = ("run.json", "summary.json", "history.jsonl", "error.txt")
+SCHEMA = 2
+FILES = ("run.json", "summary.json", "history.jsonl", "error.txt", *records.KEPT)  # those that a verdict rests on
 
 
 def _stamp(folder: Path) -> list[list[int]]:

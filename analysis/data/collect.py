@@ -7,11 +7,13 @@ replicate, and pairs the runs where cells share seeds.
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,7 @@ from creditlab import records
 from creditlab.analysis.data.cache import read_runs
 from creditlab.analysis.data.factors import GROUPS, Settings, settings_of, sort_out
 from creditlab.analysis.data.sweep import INDEX, Sweep
-from creditlab.analysis.names import SEED, AnalysisError, metric_order, natural
+from creditlab.analysis.names import SEED, AnalysisError, level_order, metric_order
 from creditlab.hints import did_you_mean
 
 
@@ -41,9 +43,8 @@ def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None, me
     """
     named: dict[str, records.Run] = {}
     plans: list[Plan] = []
-    for folder in dict.fromkeys(folders):
+    for folder, prefix in _prefixes(folders).items():
         of_folder = read_runs(folder)
-        prefix = f"{folder.resolve().name}/" if len(set(folders)) > 1 else ""
         named |= {prefix + run.name: run for run in of_folder}
         plan = _plan(folder, (run.name for run in of_folder))
         plans.append(plan._replace(missing=[prefix + name for name in plan.missing]))
@@ -53,6 +54,7 @@ def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None, me
         named = {name: run for (name, run), kept in zip(named.items(), chosen, strict=True) if kept}
         settings = [setting for setting, kept in zip(settings, chosen, strict=True) if kept]
         plans = []  # nobody knows which of the missing runs would fit
+    _check_same_results(named)
     factors, aliased, nested = sort_out([s for s in settings if s])
     columns = list(dict.fromkeys([*GROUPS, *factors, *aliased, *nested, SEED]))
     runs, names, not_numeric = _frame(named, settings, columns)
@@ -72,6 +74,45 @@ def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None, me
         planned=sum(planned) if plans and len(planned) == len(plans) else None,
         problems=[problem for plan in plans for problem in plan.problems],
     )
+
+
+def _prefixes(folders: Sequence[Path]) -> dict[Path, str]:
+    """What stands before the names of the runs of each folder: as much of the end of its path as tells it from the
+    others, nothing where there is one folder. Two paths of one folder are one."""
+    distinct = {folder.resolve(): folder for folder in reversed(folders)}
+    paths = list(reversed(distinct))
+    if len(paths) == 1:
+        return {distinct[paths[0]]: ""}
+    length = next(n for n in count(1) if len({path.parts[-n:] for path in paths}) == len(paths))
+    return {distinct[path]: "/".join(path.parts[-length:]).strip("/") + "/" for path in paths}
+
+
+def _check_same_results(named: Mapping[str, records.Run]) -> None:
+    """Raises AnalysisError where two finished runs of one identity have different results."""
+    first: dict[str, tuple[str, records.Run]] = {}
+    for name, run in named.items():
+        if not run.finished:
+            continue
+        before, other = first.setdefault(run.identity, (name, run))
+        if other is run:
+            continue
+        differ = "the status" if run.status != other.status else _differing(other.metrics, run.metrics)
+        if differ:
+            raise AnalysisError(
+                f"{before} and {name} are one experiment (identity {run.identity}) with different results: {differ}. "
+                "Were they run by different versions or machines? Give one of the sweeps, or remove one of the runs."
+            )
+
+
+def _differing(a: Mapping[str, float], b: Mapping[str, float]) -> str:
+    """The first metric of both that differs by more than rounding, with its values; empty if none does."""
+    for metric in a.keys() & b.keys():
+        x, y = a[metric], b[metric]
+        if not isinstance(x, float) or not isinstance(y, float) or (math.isnan(x) and math.isnan(y)):
+            continue
+        if not math.isclose(x, y, rel_tol=1e-9):
+            return f"{metric} {x:.6g} and {y:.6g}"
+    return ""
 
 
 def _frame(
@@ -122,6 +163,17 @@ def _plan(folder: Path, names: Iterable[str]) -> Plan:
     return Plan(None, [], []) if planned is None else Plan(len(planned), sorted(set(planned) - set(names)), [])
 
 
+def _meaning(level: str) -> Any:
+    """What a level stands for, so that 1e-4 is 0.0001 and [256,128] is [256, 128]; the text itself if it is a name."""
+    try:
+        return json.loads(level)
+    except ValueError:
+        try:
+            return float(level)  # 1., .5, 1E4
+        except ValueError:
+            return level
+
+
 def _chosen(settings: Sequence[Settings], where: Mapping[str, Sequence[str]]) -> list[bool]:
     """Which runs have, of each key in `where`, one of the levels given. Raises AnalysisError for a key or level that
     no run has."""
@@ -131,12 +183,14 @@ def _chosen(settings: Sequence[Settings], where: Mapping[str, Sequence[str]]) ->
         if key not in keys:
             raise AnalysisError(f"no run has a key {key!r}.{did_you_mean(key, keys)}")
         words = ["absent" if s.get(key) is None else str(s[key]) for s in settings]
+        meanings = {word: _meaning(word) for word in words}
         for level in wanted:
-            if level not in words:
-                levels = sorted(set(words), key=natural)
+            if _meaning(level) not in meanings.values():
+                levels = sorted(meanings, key=level_order)
                 listed, hint = ", ".join(levels[:20]), did_you_mean(level, levels)
                 raise AnalysisError(f"no run has {key}={level}. There are: {listed}.{hint}")
-        chosen = [before and word in wanted for before, word in zip(chosen, words, strict=True)]
+        asked_for = [_meaning(level) for level in wanted]
+        chosen = [before and meanings[word] in asked_for for before, word in zip(chosen, words, strict=True)]
     if not any(chosen):
         asked = " ".join(f"{key}={','.join(levels)}" for key, levels in where.items())
         raise AnalysisError(f"no run has all of {asked}.")

@@ -16,7 +16,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
-from creditlab.analysis.names import SEED, labels
+from creditlab.analysis.names import SEED, labels, level_order
 from creditlab.records import CONFUSED, Run
 
 
@@ -87,6 +87,6 @@ def rate(
             [total / counts[score, factor, *rater] for rater, total in means.items()],
             index=pd.MultiIndex.from_tuples(means, names=["rater", SEED]),
             columns=pairs(first[1]) if first and score == "confusion" else None,
-        ).sort_index()
+        ).sort_index(key=lambda level: level.map(level_order))
         for (score, factor), means in sums.items()
     }

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.names import LEVEL, SEED, labels
+from creditlab.analysis.names import LEVEL, SEED, coded, labels
 from creditlab.analysis.table import stacked, statistic
 
 OUTCOME = "test/accuracy"
@@ -63,9 +63,9 @@ def _of_factor(sweep: Sweep, factor: str) -> pd.DataFrame:
         kept = present[:, members[0]]
         if not kept.any():
             continue
-        level, names = pd.factorize(words.loc[kept, factor], sort=True)
-        seed = pd.factorize(words.loc[kept, SEED], sort=True)[0]
-        for table in _scopes(values[np.ix_(kept, members)], y[kept], factor, level, list(names), seed):
+        level, names = coded(words.loc[kept, factor])
+        seed = coded(words.loc[kept, SEED])[0]
+        for table in _scopes(values[np.ix_(kept, members)], y[kept], factor, level, names, seed):
             tables.append(table.assign(metric=[metrics[i] for i in members], index=members))
     if not tables:
         return association.empty()

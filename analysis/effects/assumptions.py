@@ -17,6 +17,8 @@ from creditlab.analysis.names import ALPHA
 from creditlab.analysis.table import stacked, statistic
 
 SHAPIRO_UP_TO = 5000  # runs
+LEAST_DF = 3  # of the residual: with one, residuals of normal values look as far from normal as any
+TOO_FEW = "too few runs to tell"
 
 
 def brown_forsythe(values: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -44,7 +46,7 @@ def brown_forsythe(values: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, i
     {
         "metric": "name of the metric",
         "n": "runs",
-        "normality_test": "test of normality",
+        "normality_test": f"test of normality; *{TOO_FEW}* with fewer than {LEAST_DF} residual degrees of freedom",
         "normality": "its statistic",
         "p_normality": "its p",
         "smallest_cell": "runs in the smallest cell",
@@ -60,8 +62,10 @@ def assumptions(fits: Fits) -> pd.DataFrame:
     """Tests of what the F test assumes, on the residuals of each metric."""
     tables = []
     for fit in fits:
-        n = len(fit.residuals)
-        if n <= SHAPIRO_UP_TO:
+        n, none = len(fit.residuals), np.full(len(fit.metrics), np.nan)
+        if fit.design.residual_df < LEAST_DF:
+            test, (score, p) = TOO_FEW, (none, none)
+        elif n <= SHAPIRO_UP_TO:
             test, (score, p) = "Shapiro-Wilk", stats.shapiro(fit.residuals, axis=0)
         else:
             test, (score, p) = "D'Agostino-Pearson", stats.normaltest(fit.residuals, axis=0)

@@ -24,7 +24,7 @@ from creditlab.analysis.model.fits import Fit, Fits
 from creditlab.analysis.model.intervals import half_width
 from creditlab.analysis.model.multiplicity import holm
 from creditlab.analysis.model.studentised_range import range_quantile, range_sf
-from creditlab.analysis.names import LEVEL, SEED, labels
+from creditlab.analysis.names import LEVEL, SEED, labels, level_order
 from creditlab.analysis.table import stacked, statistic
 
 PAIR: dict[str, str | tuple[str, str]] = {
@@ -111,7 +111,7 @@ def paired(
     frame = pd.DataFrame(runs[metrics].to_numpy(float) if values is None else values, columns=metrics)
     means = frame.groupby([words[column].to_numpy() for column in (factor, SEED, *others)]).mean()
     tables = []
-    levels = sorted(set(words[factor]))
+    levels = sorted(set(words[factor]), key=level_order)
     for a, b in combinations(levels, 2):
         both = means.loc[a].align(means.loc[b], join="inner", axis=0)
         difference = (both[0] - both[1]).groupby(level=0).mean()

@@ -19,7 +19,7 @@ from itertools import combinations, islice, product
 import numpy as np
 import pandas as pd
 
-from creditlab.analysis.names import SEED, labels
+from creditlab.analysis.names import SEED, coded, labels
 
 Term = tuple[str, ...]
 
@@ -174,9 +174,9 @@ def build(settings: pd.DataFrame, factors: Sequence[str], order: int = 2) -> Des
         notes.append("no two cells share a seed: seeds are replicates, not a block")
 
     axes = [*varying, *[SEED] * block]
-    coded = [pd.factorize(settings[axis], sort=True) for axis in axes]
-    codes = np.stack([c for c, _ in coded], axis=1) if axes else np.zeros((len(settings), 0), int)
-    design = Design(axes, codes, [list(names) for _, names in coded], notes=notes)
+    by_axis = [coded(settings[axis]) for axis in axes]
+    codes = np.stack([numbers for numbers, _ in by_axis], axis=1) if axes else np.zeros((len(settings), 0), int)
+    design = Design(axes, codes, [levels for _, levels in by_axis], notes=notes)
     if not varying:
         design.reason = "no factor varies among the runs that have it"
         return design

@@ -25,9 +25,12 @@ import pandas as pd
 
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.model.design import Design, Term, build
-from creditlab.analysis.names import SEED, AnalysisError, labels
+from creditlab.analysis.names import SEED, AnalysisError, labels, level_order
 
 ROUNDING = 1e-12  # of the largest value: what varies less than this does not vary
+SQUARES = 1e-140, 1e140  # the sizes of values whose squares can be summed
+
+BEYOND = f"its values are not between {SQUARES[0]:g} and {SQUARES[1]:g}, so that their squares cannot be summed"
 
 Kind = Literal["I", "II", "III"]
 
@@ -220,11 +223,15 @@ def fit(sweep: Sweep, *, kind: Kind = "II", strict: bool = False, order: int = 2
             fits.untested.update(dict.fromkeys(names, "no finite value in any finished run"))
             continue
         of_members = values[np.ix_(mask, members)]
-        constant = _untestable(of_members)
-        fits.untested.update((name, "constant") for name, still in zip(names, constant, strict=True) if still)
-        if not constant.all():
-            varying = [name for name, still in zip(names, constant, strict=True) if not still]
-            _fit_together(fits, runs, mask, varying, of_members[:, ~constant])
+        largest = np.abs(of_members).max(axis=0)
+        beyond = ((largest < SQUARES[0]) & (largest > 0)) | (largest > SQUARES[1])
+        constant = ~beyond & _untestable(np.where(beyond, 0, of_members))
+        for reason, which in ((BEYOND, beyond), ("constant", constant)):
+            fits.untested.update((name, reason) for name, so in zip(names, which, strict=True) if so)
+        testable = ~beyond & ~constant
+        if testable.any():
+            varying = [name for name, so in zip(names, testable, strict=True) if so]
+            _fit_together(fits, runs, mask, varying, of_members[:, testable])
     return fits
 
 
@@ -263,5 +270,5 @@ def _fit_together(fits: Fits, runs: pd.DataFrame, mask: np.ndarray, names: list[
 def _absent(runs: pd.DataFrame, mask: np.ndarray, factors: Sequence[str]) -> list[str]:
     """The levels that no run with a value has."""
     words = labels(runs[list(factors)])
-    absent = {f: sorted(set(words[f]) - set(words.loc[mask, f])) for f in factors}
+    absent = {f: sorted(set(words[f]) - set(words.loc[mask, f]), key=level_order) for f in factors}
     return [f"without {factor}={', '.join(levels)}: no finite value" for factor, levels in absent.items() if levels]

@@ -19,9 +19,10 @@ import pandas as pd
 from scipy import stats
 
 from creditlab.analysis.catalogue import statistics
+from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.effects.shares import HOW, WHAT
 from creditlab.analysis.model.multiplicity import holm
-from creditlab.analysis.names import ALPHA, BEHAVIOUR, SEED
+from creditlab.analysis.names import ALPHA, BEHAVIOUR, SEED, labels, level_order, some
 from creditlab.analysis.table import Table
 
 TERMS = 4  # that a sentence names
@@ -67,13 +68,29 @@ def says(table: str) -> Callable[[Say], Say]:
     return register
 
 
-def conclusions(tables: Mapping[str, Table], factors: Sequence[str]) -> list[Conclusion]:
-    """What is to be said first, from the `tables` there are."""
+def conclusions(tables: Mapping[str, Table], sweep: Sweep) -> list[Conclusion]:
+    """What is to be said first, from the `tables` there are.
+
+    Levels of a factor of which some have a key of their own (σ of es, swept) are not compared: a mean over the values
+    of that key is no property of the level.
+    """
+    factors = [factor for factor in sweep.factors if factor not in sweep.nested.values()]
     frames = {
         name: tables[name].frame.reset_index(drop=True) if name in tables else one.empty()
         for name, one in statistics().items()
     }
-    return [conclusion for name, say in SENTENCES.items() if len(frames[name]) for conclusion in say(frames, factors)]
+    sentences = [one for name, say in SENTENCES.items() if len(frames[name]) for one in say(frames, factors)]
+    return [*_not_compared(sweep), *sentences]
+
+
+def _not_compared(sweep: Sweep) -> Iterator[Conclusion]:
+    for key, factor in sweep.nested.items():
+        levels = sorted(set(labels(sweep.complete.loc[sweep.complete[key].notna(), [factor]])[factor]), key=level_order)
+        text = (
+            f"The levels of {factor} are not compared: {key} varies within {some(levels)} only, and a mean over its "
+            f"values is no property of {some(levels)}. To compare, choose one value: --where {key}=VALUE,absent."
+        )
+        yield Conclusion("Not compared", [text])
 
 
 def _say(text: str, table: str, row: Hashable, **words: object) -> list[str | Cell]:
@@ -212,7 +229,7 @@ def _matched(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
             if len(of_kind):
                 start = _say("Where accuracy is {target:percent}, ", "matched", of_kind.index[0])
                 some = f"by {factor}, the {kind} that differ most {CORRECTED}: "
-                none = f"no {kind} are shown to differ by {factor} {CORRECTED}; {LARGEST} "
+                none = f"no difference of {kind} is shown by {factor} {CORRECTED}; {LARGEST} "
                 parts = _clearest("matched", of_kind, holm(of_kind["p"].to_numpy()), some, none, text)
                 yield Conclusion("At equal accuracy", [*start, *parts])
 

@@ -25,7 +25,7 @@ def publish(sweep: Sweep, tables: Mapping[str, Table], out: Path) -> list[Path]:
         plan = None
     command = str(plan.get("command", "")) if plan else ""
     pictures = [(figure, drawn[f"{figure.name}.svg"]) for figure in figures]
-    html = page(sweep, command, tables.values(), conclusions(tables, sweep.factors), pictures, out)
+    html = page(sweep, command, tables.values(), conclusions(tables, sweep), pictures, out)
 
     files = {f"figures/{name}": content for name, content in drawn.items()} | {"report.html": html.encode()}
     (out / "figures").mkdir(parents=True, exist_ok=True)

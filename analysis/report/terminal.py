@@ -19,6 +19,7 @@ from rich.text import Text
 from creditlab.analysis.agreement.kendall import DRAWS
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.effects.anova import families
+from creditlab.analysis.effects.assumptions import TOO_FEW
 from creditlab.analysis.names import ALPHA, BEHAVIOUR, LEVEL, RESIDUAL, SEED, many, some
 from creditlab.analysis.report.words import fraction, levels_of, number, probability
 from creditlab.analysis.table import Table
@@ -122,6 +123,8 @@ def _print_checks(console: Console, frames: Mapping[str, pd.DataFrame]) -> None:
     """Which assumptions are rejected, where other tests disagree, how many metrics are independent."""
     if "assumptions" in frames:
         tested = frames["assumptions"]
+        if few := list(tested.loc[tested["normality_test"] == TOO_FEW, "metric"]):
+            _say(console, f"Normality: {TOO_FEW} ({some(few, 3)})")
         for name, assumption in ASSUMPTION.items():
             rejected = list(tested.loc[tested["fails"].str.contains(name), "metric"])
             if rejected:
@@ -130,10 +133,13 @@ def _print_checks(console: Console, frames: Mapping[str, pd.DataFrame]) -> None:
     if {"anova", "robust"} <= frames.keys():
         f_tests = frames["anova"][["metric", "term", "p"]]
         both = frames["robust"].merge(f_tests, on=["metric", "term"], suffixes=("", "_f"))
+        able = ~(both["least_p"] > ALPHA)
         rows = [
             f"  {row['metric']}, {row['term']}: F {probability(row['p_f'])}, {row['test']} {probability(row['p'])}"
-            for row in both[(both["p"] < ALPHA) != (both["p_f"] < ALPHA)].to_dict("records")
+            for row in both[able & ((both["p"] < ALPHA) != (both["p_f"] < ALPHA))].to_dict("records")
         ]
+        if unable := sorted(set(both.loc[~able, "term"])):
+            _say(console, f"Too few runs for a permutation test to tell: {some(unable)}")
         if rows:
             _say(console, "Tests with weaker assumptions disagree (.05, unadjusted p); see robust:", *rows[:SHOWN])
             _say(console, *([f"  … and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []))
@@ -175,7 +181,7 @@ def _print_concordance(console: Console, concordance: Table) -> None:
             console,
             "The m raters (the levels compared) rank n items: test samples by loss, or pairs of classes by how often "
             "one is confused with the other, averaged over the runs of each seed, then over seeds. "
-            f"CI: {DRAWS} bootstrap draws over samples. Floor: 1/m, the chance level. Ceiling: the W to expect if "
+            f"CI: {DRAWS} bootstrap draws over samples; of confusion, jackknife over classes. Floor: 1/m, the chance level. Ceiling: the W to expect if "
             "raters differed by their seeds alone. ρ: mean Spearman correlation of pairs of raters. "
             "p: by permutation; with thousands of items it is not informative, so read W between floor and ceiling.",
         )

@@ -6,10 +6,9 @@ import math
 import re
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from creditlab.analysis.names import labels
+from creditlab.analysis.names import labels, level_order
 
 
 def number(value: float) -> str:
@@ -35,8 +34,7 @@ def fraction(value: float, digits: int = 2) -> str:
 def levels_of(column: pd.Series) -> list[str]:
     """The levels of a factor in words: numbers in their order, then names in theirs."""
     distinct = column.drop_duplicates().to_frame()
-    words = labels(distinct).iloc[:, 0]
-    return words.iloc[np.lexsort((words, pd.to_numeric(distinct.iloc[:, 0], errors="coerce")))].tolist()
+    return sorted(labels(distinct).iloc[:, 0], key=level_order)
 
 
 def in_words(value: Any, form: str) -> str:

@@ -10,6 +10,7 @@ COLUMNS = {
     "levels": "metric factor level n_runs mean sd lowest highest",
     "concordance": "dataset score raters n_raters n_items W chi2 df p mean_spearman ci_low ci_high noise_ceiling floor "
     "F df1 df2 p_F p_permutation",
+    "concordance_pairs": "dataset score raters rater_a rater_b spearman",
     "similarity": f"{COMPARED} n_runs left_out within between difference ci_low ci_high p between_same_seed",
     "similarity_pairs": f"{COMPARED} a b n_pairs similarity ci_low ci_high",
     "fingerprint": "target held_out metrics n_metrics classifier n_runs n_identified accuracy chance shuffled p "
@@ -17,11 +18,10 @@ COLUMNS = {
     "fingerprint_confusion": "target held_out metrics classifier fold true identified_as n_runs",
     "assumptions": "metric n normality_test normality p_normality smallest_cell spread spread_df1 spread_df2 p_spread "
     "fails",
-    "robust": "metric term test F df1 df2 p",
+    "robust": "metric term test F df1 df2 p least_p",
     "posthoc": "metric factor level_a level_b method difference ci_low ci_high t df p p_adjusted n_a n_b",
     "multiplicity": "metric term family size effective_li_ji effective_nyholt p p_holm p_bh",
     "shares": "metric side term share low high",
-    "agreement": "dataset score raters rater_a rater_b spearman",
     "matched": "by target metric factor level_a level_b difference ci_low ci_high t df p p_adjusted n_a",
     "association": "factor outcome metric scope n r ci_low ci_high p spearman",
     "dose": "factor metric levels n tau p_trend change_after change_before ci_low ci_high change p_change",

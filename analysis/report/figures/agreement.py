@@ -36,10 +36,10 @@ def _concordance(view: View) -> Iterator[Figure]:
     )
 
 
-@draws("agreement")
+@draws("concordance_pairs")
 def _agreement(view: View) -> Iterator[Figure]:
     """The concordance matrix: Spearman's ρ of each two raters."""
-    pairs = view.frames["agreement"]
+    pairs = view.frames["concordance_pairs"]
     for raters in (r for r in dict.fromkeys(pairs["raters"]) if r != SEED):
         rows = pairs[pairs["raters"] == raters].rename(columns={"rater_a": "a", "rater_b": "b"})
         if len({*rows["a"], *rows["b"]}) < 3:
@@ -50,7 +50,7 @@ def _agreement(view: View) -> Iterator[Figure]:
             f"agreement_{plain(raters)}",
             f"Agreement of each two: {raters}",
             "Spearman's ρ of per-sample loss, and of the confusion of classes, between raters.",
-            "agreement",
+            "concordance_pairs",
             drawing.matrices(
                 both,
                 *("a", "b", "spearman"),

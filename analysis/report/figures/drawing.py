@@ -25,7 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from creditlab.analysis.names import BEHAVIOUR, RESIDUAL, SEED, natural
+from creditlab.analysis.names import BEHAVIOUR, RESIDUAL, SEED, level_order
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 MARKERS = "os^Dv>P<"
@@ -92,7 +92,7 @@ def _in_order(names: pd.Series) -> list:
     """The distinct values: numbers in their order, names in their natural order."""
     values = list(dict.fromkeys(names))
     numeric = pd.api.types.is_numeric_dtype(names)
-    return sorted(values) if numeric else sorted(values, key=lambda name: natural(str(name)))
+    return sorted(values) if numeric else sorted(values, key=lambda name: level_order(str(name)))
 
 
 def over_layers(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from creditlab.analysis import load
-from creditlab.analysis.agreement.concordance import agreement, compare_raters, concordance, spearman
+from creditlab.analysis.agreement.concordance import compare_raters, concordance, concordance_pairs, spearman
 from creditlab.analysis.agreement.kendall import kendall_w, mean_spearman
 from creditlab.analysis.data.sweep import Sweep
 from tests.analysis.agreement.test_kendall import scores
@@ -115,7 +115,7 @@ def test_confusion_of_a_sweep(folder):
     assert np.isnan(rows.loc["confusion", ["p", "p_F"]].astype(float)).all(axis=None)  # pairs are no independent items
     assert rows.loc["confusion", "p_permutation"].notna().all()
     assert rows.loc[("loss", "algorithm"), "W"] == pytest.approx(0.5, abs=0.1)
-    pairs = agreement(sweep).frame
+    pairs = concordance_pairs(sweep).frame
     assert list(pairs.columns) == ["dataset", "score", "raters", "rater_a", "rater_b", "spearman"]
     assert len(pairs) == 2 * (1 + 3)
 
@@ -182,4 +182,4 @@ def test_a_frame_without_folders_has_nothing_to_compare():
     runs = pd.DataFrame({"algorithm": ["bp", "fa"], "seed": 0, "status": "complete", "test/loss": [0.1, 0.2]})
     sweep = Sweep.of(runs, ["algorithm"], ["test/loss"])
     assert concordance(sweep).frame.empty
-    assert agreement(sweep).frame.empty
+    assert concordance_pairs(sweep).frame.empty

@@ -1,6 +1,7 @@
 """The sentences on pairs, trends, associations and matched comparisons, from sweeps whose effects are known."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from tests.analysis.report.common import table_of
 
 METRICS = ["test/accuracy", "weights/a", "weights/b"]
 FACTORS = ["algorithm", "depth"]
+DESIGN = Sweep.of(pd.DataFrame(), FACTORS, METRICS)  # all that sentences need to know of the sweep
 
 
 def sweep(effect: float, seeds: int = 6) -> pd.DataFrame:
@@ -44,7 +46,7 @@ def tables_of(runs: pd.DataFrame) -> dict[str, Table]:
 def sentences(tables: dict[str, Table]) -> dict[str, list[str]]:
     """By topic, sentences as they are shown; every cell that they cite is there."""
     by_topic: dict[str, list[str]] = {}
-    for one in conclusions(tables, FACTORS):
+    for one in conclusions(tables, DESIGN):
         words = [
             in_words(tables[p.table].frame.iloc[p.row][p.column], p.form) if isinstance(p, Cell) else p
             for p in one.parts
@@ -107,7 +109,7 @@ def test_without_a_table_nothing_is_said(form):
         "dose": "Trends",
         "curve": "Trends",
     }
-    assert conclusions({}, FACTORS) == []
+    assert conclusions({}, DESIGN) == []
     for name, topic in topics.items():
         fewer = {key: table for key, table in tables.items() if key != name}
         fewer |= {name: table_of(name, tables[name].frame[:0])} if form == "empty" else {}
@@ -124,7 +126,7 @@ def test_no_verdict_without_an_interval():
 def test_numbers_stand_in_cells_and_names_may_hold_braces():
     runs = sweep(1)
     runs["algorithm"] = '{"a": [' + runs["algorithm"] + "]}"
-    for one in conclusions(tables_of(runs), FACTORS[:1]):
+    for one in conclusions(tables_of(runs), replace(DESIGN, factors=FACTORS[:1])):
         words = "".join(part for part in one.parts if isinstance(part, str))
         assert not re.search(r"\d", words)
         assert any(isinstance(part, Cell) for part in one.parts)

@@ -117,7 +117,7 @@ def test_no_number_is_written_outside_a_cell(folder):
     fill(folder)
     sweep = load(folder.path)
     tables = {name: statistics()[name](fit(sweep)) for name in ("what_how", "levels", "concordance")}
-    for one in conclusions(tables, sweep.factors):
+    for one in conclusions(tables, sweep):
         words = "".join(part for part in one.parts if isinstance(part, str))
         assert not re.search(r"\d", words.replace("fc1", ""))
         assert any(isinstance(part, Cell) for part in one.parts)

@@ -27,7 +27,7 @@ def frames() -> dict[str, pd.DataFrame]:
     return {
         "anova": anova,
         "concordance": pd.DataFrame([{**about, **w}]),
-        "agreement": pd.DataFrame([*pairs, {**about, "rater_a": "fa", "rater_b": "ff", "spearman": 0.4}]),
+        "concordance_pairs": pd.DataFrame([*pairs, {**about, "rater_a": "fa", "rater_b": "ff", "spearman": 0.4}]),
         "trajectories": pd.DataFrame(steps, columns=columns),
     }
 
@@ -70,7 +70,10 @@ def test_of_the_runs_alone_there_are_their_figures(folder):
     assert list(figures_of(sweep, {})) == []  # and two depths are no curve
 
 
-@pytest.mark.parametrize("name", ["anova", "concordance", "agreement", "trajectories", "similarity_pairs", "rdms"])
+TABLES = ["anova", "concordance", "concordance_pairs", "trajectories", "similarity_pairs", "rdms"]
+
+
+@pytest.mark.parametrize("name", TABLES)
 def test_an_empty_table_is_not_drawn(folder, name):
     sweep = fill(folder, (1,))
     frame = frames().get(name, pd.DataFrame({"factor": [], "items": []}))
@@ -79,9 +82,9 @@ def test_an_empty_table_is_not_drawn(folder, name):
 
 
 def test_a_rater_that_cannot_be_compared_leaves_its_field_blank(folder):
-    frame = frames()["agreement"]
+    frame = frames()["concordance_pairs"]
     frame.loc[0, "spearman"] = np.nan
-    (drawn,) = figures_of(fill(folder, (1,)), {"agreement": table_of("agreement", frame)})
+    (drawn,) = figures_of(fill(folder, (1,)), {"concordance_pairs": table_of("concordance_pairs", frame)})
     svg = to_bytes(drawn.figure, "svg").decode()
     assert "| bp | ff" in svg
     assert "| bp | fa" not in svg
