@@ -75,8 +75,9 @@ def job(composed: DictConfig) -> DictConfig:
 
 def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: int = 1) -> None:
     """Build each combination of parts among `runs` once, so that parts that do not fit together are reported before
-    anything starts. `devices`, if given, replace the devices of the runs. Raises ConfigError, also for a device that
-    does not exist, and for runs that cannot be trained `together`. Prints which metrics find nothing to observe.
+    anything starts. If `devices` replace those of the runs, the first of them is used. Raises ConfigError, also for a
+    device that does not exist, and for runs that cannot be trained `together`. Prints which metrics find nothing to
+    observe.
     """
     if not runs:
         return
