@@ -87,6 +87,7 @@ def assemble(config: Mapping[str, Any]) -> Parts:
         feedback = seeding.generator(seed, "feedback")
         rule = bind_target(config["algorithm"])(network, dataset.task, lambda g: draw(dataset.task, g), feedback)
         algorithm = _made(rule, Algorithm)
+        algorithm.verify(network, dataset.batch(torch.arange(min(2, len(dataset.train_y))))[0])
     dataset.to(device, dtype)
     network.to(device, dtype)
     algorithm.to(device, dtype)

@@ -87,6 +87,11 @@ class Algorithm(nn.Module):
             x = block.tail(representation[name])
         return representation
 
+    def verify(self, network: nn.Sequential, x: Tensor) -> None:
+        """Raises ValueError where the rule does not do on this network what its name says, as a pass over a batch of
+        inputs `x` shows. It is called once, before training.
+        """
+
     def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
         """By layer (named as in `block.weights`), what replaces the forward weight in the backward pass, in the shape
         of that weight. Empty if the rule has no such weights.

@@ -13,15 +13,16 @@ The latter does not give the scale of B: `scale` multiplies ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from creditlab.algorithms.base import Draw
+from creditlab.algorithms.base import Draw, statistics_kept
 from creditlab.algorithms.bp import Backpropagation
+from creditlab.algorithms.proof import exact_weights
 from creditlab.architectures.block import teaching, weights
 from creditlab.keys import Positive
 from creditlab.task import Task
@@ -88,6 +89,9 @@ class _Convolution(torch.autograd.Function):
         return by_x, by_weight, by_bias, None, None
 
 
+FEEDBACK_NODES = tuple(f"{node.__name__}Backward" for node in (_Linear, _LinearOfMany, _Convolution))
+
+
 class FeedbackMode(TorchFunctionMode):
     """While this is active, every linear map and convolution by a weight in `feedback` sends the error back through
     the feedback weight instead. The forward pass does not change, so this works for any architecture.
@@ -100,19 +104,57 @@ class FeedbackMode(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if function is nn.functional.linear and id(args[1]) in self.partners:
-            # under functional_call the weight is no Parameter, and may be that of many networks
-            kind = _Linear if isinstance(args[1], nn.Parameter) else _LinearOfMany
-            return kind.apply(args[0], args[1], args[2], self.partners[id(args[1])])
-        if function is nn.functional.conv2d and id(args[1]) in self.partners:
-            x, weight, bias, stride, padding, dilation, groups = args
-            geometry = (list(stride), list(padding), list(dilation), groups)
-            return _Convolution.apply(x, weight, bias, self.partners[id(weight)], geometry)
+        if function is nn.functional.linear:
+            return self._linear(*args, **(kwargs or {}))
+        if function is nn.functional.conv2d:
+            return self._conv2d(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
+
+    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if id(weight) not in self.partners:
+            return nn.functional.linear(input, weight, bias)
+        # under functional_call the weight is no Parameter, and may be that of many networks
+        kind = _Linear if isinstance(weight, nn.Parameter) else _LinearOfMany
+        return kind.apply(input, weight, bias, self.partners[id(weight)])
+
+    def _conv2d(
+        self,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        if id(weight) not in self.partners or isinstance(padding, str):
+            return nn.functional.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        geometry = (*(_pair(value) for value in (stride, padding, dilation)), groups)
+        return _Convolution.apply(input, weight, bias, self.partners[id(weight)], geometry)
+
+
+def _pair(value: int | Iterable[int]) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)
 
 
 class FeedbackRule(Backpropagation):
     """Backpropagation with the weights of `feedback(network)` instead of the transposed weights."""
+
+    def verify(self, network: nn.Sequential, x: Tensor) -> None:
+        """Raises ValueError for a weight that sends errors back by itself, so that the rule would be backpropagation
+        below it.
+        """
+        x = x.detach().requires_grad_() if x.is_floating_point() else x
+        with statistics_kept(network):
+            scores, _ = self.scores(network, x)
+        if exact := exact_weights(scores, x, dict(network.named_parameters()), FEEDBACK_NODES):
+            (name, node), *others = exact.items()
+            more = f" (and {len(others)} more)" if others else ""
+            raise ValueError(
+                f"{name}{more} sends errors back by itself, in {node}, so that below it the rule would be "
+                "backpropagation. Feedback weights reach what `torch.nn.functional.linear` and `conv2d` are called "
+                "with: build the layer of these, or use a rule without feedback weights"
+            )
 
     def scores(self, network: nn.Sequential, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         forward_weights, feedback = weights(network), self.feedback(network)
@@ -141,6 +183,11 @@ def drawn_anew(network: nn.Sequential, draw: Draw, generator: Generator) -> dict
     forward_weights = teaching(network)
     drawn = {layer: b.detach() for layer, b in teaching(draw(generator)).items()}
     for layer, b in drawn.items():
+        if not b.any():
+            raise ValueError(
+                f"{layer} starts at zero. Feedback weights are drawn like the weights, so its feedback weight would be "
+                "zero too and send no error back"
+            )
         if torch.equal(b, forward_weights[layer]):
             raise ValueError(
                 f"a new draw of {layer} equals its forward weight, so feedback through it would be backpropagation: "

@@ -122,6 +122,10 @@ class Local(Algorithm):
             )
         self.heads = initialise(heads, "default", generator)
 
+    def verify(self, network: nn.Sequential, x: Tensor) -> None:
+        if self.teacher == "fa":
+            self.random.verify(network, x)
+
     def feedback(self, network: nn.Sequential) -> dict[str, Tensor]:
         return self.random.feedback(network) if self.teacher == "fa" else {}
 
