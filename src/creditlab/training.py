@@ -306,12 +306,12 @@ def evaluate(parts: Parts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
             scores = scores.double()
             best = scores.argmax(1)
             right = (best == y) & scores.isfinite().all(1)
-            chunks.append((best, cross_entropy(scores, y, reduction="none"), right))
-        predicted, loss, correct = map(torch.cat, zip(*chunks, strict=True))
+            chunks.append((best, cross_entropy(scores, y, reduction="none"), right, y))
+        predicted, loss, correct, labels = map(torch.cat, zip(*chunks, strict=True))
         means |= {f"{name}/accuracy": correct.double().mean().item(), f"{name}/loss": loss.mean().item()}
-        by_sample = {"loss": loss, "correct": correct, "predicted": predicted, "label": label}
+        by_sample = {"loss": loss, "correct": correct, "predicted": predicted, "label": labels}
     if data.task.classes <= records.CONFUSED:
-        by_sample["confusion"] = confusion(predicted, label, data.task.classes)
+        by_sample["confusion"] = confusion(predicted, labels, data.task.classes)
     parts.network.train()
     return means, {f"test/{name}": values.cpu().numpy() for name, values in by_sample.items()}
 

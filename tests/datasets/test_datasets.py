@@ -13,6 +13,7 @@ from torch import Tensor
 
 from creditlab.config import bind_target
 from creditlab.datasets.base import Dataset, moments
+from creditlab.datasets.rows import Rows
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "dataset").glob("*.yaml"))
 Build = Callable[..., Dataset]
@@ -108,6 +109,27 @@ def test_unit_normalisation(build: Build, keys: dict) -> None:
     torch.testing.assert_close(x, data.train_x.float() / data.train_x.max())
 
 
+def tensor(part: torch.Tensor | Rows) -> torch.Tensor:
+    return part.copy() if isinstance(part, Rows) else part
+
+
+def test_split_copies_no_sample(build: Build) -> None:
+    """The parts are rows of one tensor, which batches and chunks are taken from."""
+    data = build(validation=0.25)
+    x = data.train_x
+    data.split(3)
+    if of_text(data):
+        return  # its parts are views
+    data.to(torch.device("cpu"), torch.float64)
+    assert {part.whole.data_ptr() for part in (data.train_x, data.validation_x)} == {x.data_ptr()}
+    order = torch.cat([data.train_x.indices, data.validation_x.indices])
+    assert sorted(order.tolist()) == list(range(len(x)))
+    inputs, labels = data.batch(torch.tensor([2, 0]))
+    assert torch.equal(inputs, data.normalise(x[data.train_x.indices[[2, 0]]]))
+    assert torch.equal(labels, data.train_y.copy()[[2, 0]].long())
+    assert torch.equal(torch.cat(list(data.validation_x.split(3))), x[data.validation_x.indices])
+
+
 def test_split_holds_out_by_seed(build: Build) -> None:
     whole, one, same, other = (build(validation=0.25) for _ in range(4))
     for data, seed in ((one, 1), (same, 1), (other, 2)):
@@ -115,12 +137,15 @@ def test_split_holds_out_by_seed(build: Build) -> None:
     n = len(whole.train_y)
     assert len(one.validation_y) == (20 if of_text(whole) else round(n / 4))
     assert len(one.train_y) == n - round(n / 4)
-    assert digest(one.train_x, one.validation_x) == digest(same.train_x, same.validation_x)
-    assert (digest(one.train_x) == digest(other.train_x)) == of_text(whole)  # a text is cut, not drawn from
+    parts = [[tensor(data.train_x), tensor(data.validation_x)] for data in (one, same)]
+    assert digest(*parts[0]) == digest(*parts[1])
+    same_train = digest(tensor(one.train_x)) == digest(tensor(other.train_x))
+    assert same_train == of_text(whole)  # a text is cut, not drawn from
     assert digest(one.test_x, one.test_y) == digest(other.test_x, other.test_y)
 
     def samples(data: Dataset) -> list[bytes]:
-        xs, ys = torch.cat([data.train_x, data.validation_x]), torch.cat([data.train_y, data.validation_y])
+        xs = torch.cat([tensor(data.train_x), tensor(data.validation_x)])
+        ys = torch.cat([tensor(data.train_y), tensor(data.validation_y)])
         return sorted(x.numpy().tobytes() + bytes([y]) for x, y in zip(xs, ys.tolist(), strict=True))
 
     if not of_text(whole):  # of whose validation windows 20 are kept

@@ -20,6 +20,7 @@ from torch.nn.functional import pad as pad_border
 
 from creditlab import seeding
 from creditlab.datasets.augmentation import random_crop, random_flip
+from creditlab.datasets.rows import Rows
 from creditlab.keys import Count, PositiveInt, Range
 from creditlab.task import Task
 
@@ -67,8 +68,8 @@ class Dataset:
     """Training, validation and test samples of a classification task.
 
     `train_x`, `validation_x` and `test_x` are raw inputs, as `normalise` takes them. Their labels are `train_y` and so
-    on. The validation set is empty until `split` is called. `low` and `high` are the smallest and the largest value of
-    a raw entry.
+    on. The validation set is empty until `split` is called; then both parts are `Rows` of the samples.
+    `low` and `high` are the smallest and the largest value of a raw entry.
 
     `limit` and `test_limit` keep that many samples. The choice is the same for every seed, and a smaller set is part of
     a larger one. `validation` is the share of the training samples that `split` holds out. `crop` and `flip` augment
@@ -86,9 +87,13 @@ class Dataset:
         crop: Count,
         flip: bool,
     ) -> None:
-        self.train_x, self.train_y = _subset(arrays.train_x, arrays.train_y, limit, "limit")
+        self.train_x: Tensor | Rows
+        self.train_y: Tensor | Rows
+        self.validation_x: Tensor | Rows
+        self.validation_y: Tensor | Rows
+        self.train_x, self.train_y = train_x, train_y = _subset(arrays.train_x, arrays.train_y, limit, "limit")
         self.test_x, self.test_y = _subset(arrays.test_x, arrays.test_y, test_limit, "test_limit")
-        self.validation_x, self.validation_y = self.train_x[:0], self.train_y[:0]
+        self.validation_x, self.validation_y = train_x[:0], train_y[:0]
         self._held_out = round(validation * len(self.train_y))
         if self._held_out == len(self.train_y):
             raise ValueError(
@@ -105,7 +110,7 @@ class Dataset:
         spread = arrays.std if standard else torch.full_like(arrays.std, arrays.high - arrays.low)
         self._gain, self._bias = 1 / spread, -offset / spread  # float64
         self.task = Task(
-            input_shape=tuple(self.train_x.shape[1:]),
+            input_shape=tuple(train_x.shape[1:]),
             classes=arrays.classes,
             low=(arrays.low * self._gain + self._bias).min().item(),
             high=(arrays.high * self._gain + self._bias).max().item(),
@@ -126,9 +131,16 @@ class Dataset:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move everything to `device`. From now on inputs are returned in `dtype`."""
+        moved: dict[int, Tensor] = {}  # a tensor that several parts share is moved once
+
+        def move(part: Tensor | Rows) -> Tensor | Rows:
+            whole = part.whole if isinstance(part, Rows) else part
+            on_device = moved.setdefault(id(whole), whole.to(device))
+            return Rows(on_device, part.indices.to(device)) if isinstance(part, Rows) else on_device
+
         for name in ("train", "validation", "test"):
             for part in (f"{name}_x", f"{name}_y"):
-                setattr(self, part, getattr(self, part).to(device))
+                setattr(self, part, move(getattr(self, part)))
         self._dtype = dtype
         self._gain_on_device, self._bias_on_device = (t.to(dtype).to(device) for t in (self._gain, self._bias))
 
@@ -140,7 +152,10 @@ class Dataset:
         order = torch.randperm(len(self.train_y), generator=seeding.generator(seed, "validation"))
         held_out, kept = order[: self._held_out], order[self._held_out :]
         x, y = self.train_x, self.train_y
-        self.validation_x, self.validation_y, self.train_x, self.train_y = x[held_out], y[held_out], x[kept], y[kept]
+        assert isinstance(x, Tensor)
+        assert isinstance(y, Tensor)
+        self.validation_x, self.validation_y = Rows(x, held_out), Rows(y, held_out)
+        self.train_x, self.train_y = Rows(x, kept), Rows(y, kept)
 
     def batch(self, indices: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
         """The training samples at `indices` (batch,), which lie on the device of the data: normalised inputs
