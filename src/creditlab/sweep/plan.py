@@ -10,7 +10,7 @@ import hashlib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,11 +83,12 @@ def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: in
         return
     # these import torch, so they wait until something is to run
     from creditlab.parts import assemble, find_device
+    from creditlab.rehearsal import rehearse
     from creditlab.together import check as check_together
 
     for name in devices:
         find_device(name)
-    seen, lacking = set(), set()
+    seen, lacking, rehearsed = set(), set(), set()
     for run in runs:
         key = records.to_json({k: v for k, v in run.config.items() if k not in ("choices", "seed")})
         if key not in seen:
@@ -96,9 +97,19 @@ def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: in
             if together > 1:
                 check_together(run.config, parts, together)
             lacking |= {f"{name} ({', '.join(things)})" for name, things in parts.instruments.lacking().items()}
+            if (kind := _without_numbers(run.config)) not in rehearsed:
+                rehearsed.add(kind)
+                rehearse(run.config, parts)
     if lacking:
         names = "; ".join(sorted(lacking))
         print(f"creditlab: metrics skipped, because network and rule lack what they observe: {names}", file=sys.stderr)
+
+
+def _without_numbers(config: Mapping[str, Any]) -> str:
+    """What decides whether the parts of a run can train together: its config without the numbers of its parts."""
+    parts = ("algorithm", "optimiser", "dataset", "architecture", "training", "precision")
+    flat = records.flatten({part: config[part] for part in parts})
+    return records.to_json({key: value for key, value in flat.items() if type(value) not in (int, float)})
 
 
 def swept(hydra: DictConfig) -> list[str]:
