@@ -396,7 +396,7 @@ def test_refuses_what_it_cannot_train():
     with pytest.raises(ValueError, match=r"input of shape \(2, 6\) has 12 for 13 classes; use label=pattern"):
         ff(mlp(), Task((2, 6), 13, 0.0, 1.0))
     ff(mlp(), Task((2, 6), 13, 0.0, 1.0), label="pattern")
-    with pytest.raises(ValueError, match="trains hidden blocks and the network has none"):
+    with pytest.raises(ValueError, match="trains hidden blocks, and the network has none"):
         ff(nn.Sequential(OrderedDict(readout=nn.Linear(12, 3))))
 
 

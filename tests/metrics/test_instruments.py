@@ -275,14 +275,14 @@ class TestSurrogate:
         x = parts[0].dataset.normalise(parts[0].dataset.test_x)
         assert torch.equal(*(p.instruments.surrogate(x) for p in parts))
         shutil.copytree(other, tmp_path / "alone" / "second")
-        with pytest.raises(ConfigError, match=r"a sweep of 2 runs. Name one, such as .*alone/other"):
+        with pytest.raises(ConfigError, match=r"a sweep of 2 runs. Name one of them, such as .*alone/other"):
             assemble(plan(*SMALL, f"metrics.surrogate={tmp_path / 'alone'}").config)
 
     @pytest.mark.parametrize(
         ("overrides", "message"),
         [
             (["dataset=synthetic"], r"it was trained on other inputs \(dataset\._target_"),
-            (["dataset.normalise=unit"], r"dataset.normalise: 'standard' there, 'unit' here"),
+            (["dataset.normalise=unit"], r"dataset.normalise is 'standard' for it, 'unit' here"),
         ],
     )
     def test_of_other_data_it_is_refused(self, plan, other, overrides, message):
