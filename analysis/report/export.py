@@ -67,11 +67,9 @@ def csv(table: pd.DataFrame) -> str:
     """The table as CSV, in which a spreadsheet computes nothing: text that it would take for a formula gets an
     apostrophe before it, and text that is a number stays as it is.
     """
-    safe = table.rename(columns=_defused)
-    for i, column in enumerate(table):
-        if not pd.api.types.is_numeric_dtype(table[column]):
-            safe.isetitem(i, table[column].map(_defused, na_action="ignore"))
-    return safe.to_csv(index=False, lineterminator="\n")
+    text = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
+    safe = table.assign(**{str(column): table[column].map(_defused, na_action="ignore") for column in text})
+    return safe.rename(columns=_defused).to_csv(index=False, lineterminator="\n")
 
 
 def _defused(value: Any) -> Any:
