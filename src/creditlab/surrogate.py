@@ -9,16 +9,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from creditlab import records
 from creditlab.config import ConfigError, import_target
-
-if TYPE_CHECKING:
-    from creditlab.parts import Parts
 
 SAMPLING = {
     "root",
@@ -36,8 +33,10 @@ TRUSTED = {  # the packages whose classes a stranger's config may name, by group
 }
 
 
-def scores(config: Mapping[str, Any], assemble: Callable[[Mapping[str, Any]], Parts]) -> Callable[[Tensor], Tensor]:
-    """The scores of the trained network in the folder that `metrics.surrogate` names. Raises ConfigError."""
+def scores(config: Mapping[str, Any], assemble: Callable[[Mapping[str, Any]], Any]) -> Callable[[Tensor], Tensor]:
+    """The scores of the trained network in the folder that `metrics.surrogate` names. `assemble` builds the parts of a
+    config. Raises ConfigError.
+    """
     key = f"metrics.surrogate={config['metrics']['surrogate']}"
     run = _run(key, Path(config["metrics"]["surrogate"]))
     assert run.config is not None
