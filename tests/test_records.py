@@ -48,6 +48,7 @@ def finished(folder, metrics=None, config=CONFIG, status="complete"):
     history.append(10, 1.0, {"test/accuracy": 0.9})
     history.close()
     records.write_arrays(folder / "arrays.npz", {"test/loss": np.arange(3.0)})
+    (folder / "weights.safetensors").write_bytes(b"weights")
     records.finish(folder, config, status, 10, metrics or {"test/accuracy": 0.9}, {"seconds": 1.0})
     return records.read_run(folder)
 
@@ -135,9 +136,10 @@ def test_a_run_reads_back_as_it_was_written(tmp_path):
     assert run.arrays()["test/loss"].tolist() == [0, 1, 2]
     assert (run.folder / ".hydra/config.yaml").read_text() == "a: 1\n"
     assert set(run.record) >= {"schema", "identity", "config", "started", "host", "pid", "job_id", "versions", "git"}
-    fields = {"schema", "identity", "status", "steps", "seconds", "metrics", "files", "history_sha256"}
+    fields = {"schema", "identity", "status", "steps", "seconds", "metrics", "files", "files_sha256", "history_sha256"}
     assert set(run.summary) == fields
-    assert run.summary["files"] == {"arrays.npz": (run.folder / "arrays.npz").stat().st_size}
+    size = (run.folder / "arrays.npz").stat().st_size
+    assert run.summary["files"] == {"arrays.npz": size, "weights.safetensors": 7}
 
 
 def test_resuming_drops_the_history_after_the_checkpoint(tmp_path):
@@ -179,12 +181,25 @@ def test_one_torn_last_line_is_accepted_and_no_other(tmp_path):
         run.history()
 
 
+def unsealed(path):
+    """The content without its digest, as an earlier creditlab wrote it and as a stranger can write it."""
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    return content
+
+
 def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(unsealed(path) | changes))
+
+
+def replace(path, old, new):
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
 
 
 def without(path, key):
-    content = json.loads(path.read_text())
+    content = unsealed(path)
     del content["config"][key]
     path.write_text(json.dumps(content | {"identity": records.identity(content["config"])}))
 
@@ -192,6 +207,22 @@ def without(path, key):
 def folder_instead(path):
     path.unlink(missing_ok=True)
     path.mkdir()
+
+
+def linked(path):
+    """Move the file out of the folder, and leave a link to it."""
+    path.rename(path.parent.parent / "elsewhere")
+    path.symlink_to(path.parent.parent / "elsewhere")
+
+
+def pipe_instead(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def device_instead(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
 
 
 SPOILT = {
@@ -211,8 +242,30 @@ SPOILT = {
     "run.json a list": (lambda f: (f / "run.json").write_text("[]"), "run.json: not a JSON object"),
     "metrics a list": (lambda f: edit(f / "summary.json", metrics=[1, 2]), "metrics"),
     "no metrics": (lambda f: (f / "summary.json").write_text('{"schema": 1, "status": "complete"}'), "no 'identity'"),
+    "one digit of a metric": (lambda f: replace(f / "summary.json", b"0.9", b"0.8"), "summary.json: was changed after"),
+    "one letter of a choice": (lambda f: replace(f / "run.json", b'"bp"', b'"fp"'), "run.json: was changed after"),
+    "a metric twice": (
+        lambda f: replace(f / "summary.json", b'"test/accuracy"', b'"test/accuracy": 1, "test/accuracy"'),
+        "summary.json: was changed after",
+    ),
+    "a choice a list": (
+        lambda f: edit(f / "run.json", config=changed(choices__algorithm=[1])),
+        "choices is not a mapping to names",
+    ),
+    "metrics of lists": (lambda f: edit(f / "summary.json", metrics={"a": [1]}), "to single values"),
+    "too large a metric": (lambda f: edit(f / "summary.json", metrics={"a": 10**400}), "too large"),
+    "absent a list": (lambda f: edit(f / "summary.json", absent=[1]), "absent is not"),
+    "files elsewhere": (lambda f: edit(f / "summary.json", files={"../x": 1}), "files is not a mapping of"),
     "arrays deleted": (lambda f: (f / "arrays.npz").unlink(), "arrays.npz is missing"),
-    "arrays cut": (lambda f: (f / "arrays.npz").write_bytes(b"PK"), "arrays.npz is missing or not of the size"),
+    "arrays cut": (lambda f: (f / "arrays.npz").write_bytes(b"PK"), "arrays.npz is not of the size"),
+    "arrays a link": (lambda f: linked(f / "arrays.npz"), "arrays.npz: is a link"),
+    "weights cut": (lambda f: (f / "weights.safetensors").write_bytes(b"8"), "weights.safetensors is not of the size"),
+    "summary a link": (lambda f: linked(f / "summary.json"), "summary.json: is a link"),
+    "history a link": (lambda f: linked(f / "history.jsonl"), "history.jsonl: is a link"),
+    "run.json a pipe": (lambda f: pipe_instead(f / "run.json"), "run.json: is not a regular file"),
+    "history a pipe": (lambda f: pipe_instead(f / "history.jsonl"), "history.jsonl: is not a regular file"),
+    "summary a device": (lambda f: device_instead(f / "summary.json"), "summary.json: is a link"),
+    "summary endless": (lambda f: os.truncate(f / "summary.json", 2**40), "summary.json: holds 1099511627776 bytes"),
 }
 
 
@@ -253,12 +306,110 @@ def test_a_run_of_a_newer_creditlab_is_not_written_over(tmp_path):
         records.open_run(run.folder, CONFIG)
 
 
-def test_summaries_written_before_sizes_were_kept_still_count(tmp_path):
+def test_summaries_written_before_sizes_and_digests_were_kept_still_count(tmp_path):
     run = finished(tmp_path / "run")
-    summary = json.loads((run.folder / "summary.json").read_text())
-    del summary["files"]
+    summary = unsealed(run.folder / "summary.json")
+    del summary["files"], summary["files_sha256"]
     (run.folder / "summary.json").write_text(json.dumps(summary))
-    assert records.read_run(run.folder).status == "complete"
+    edit(run.folder / "run.json")
+    again = records.read_run(run.folder)
+    assert again.status == "complete"
+    assert again.arrays()["test/loss"].tolist() == [0, 1, 2]
+
+
+def test_a_run_without_its_weights_stays_finished(tmp_path):
+    for status in ("complete", "diverged"):
+        run = finished(tmp_path / status, status=status)
+        assert not run.weights_removed
+        (run.folder / "weights.safetensors").unlink()
+        again = records.find_run(run.folder, CONFIG)
+        assert (again.status, again.weights_removed, again.problem) == (status, True, "")
+        assert again.metrics == run.metrics
+
+
+def test_arrays_that_were_changed_within_are_refused(tmp_path):
+    run = finished(tmp_path / "run")
+    path = run.folder / "arrays.npz"
+    content = bytearray(path.read_bytes())
+    content[10] ^= 1  # the time of an entry, which no checksum covers
+    path.write_bytes(content)
+    with pytest.raises(records.RecordError, match=r"arrays\.npz: was changed after it was written"):
+        records.read_run(run.folder).arrays()
+
+
+def unreadable(path, monkeypatch):
+    """As chmod 000 makes it for every user but root."""
+    real = os.open
+
+    def opened(name, *arguments, **keys):
+        if str(name).startswith(str(path)):
+            raise PermissionError(13, "Permission denied", str(name))
+        return real(name, *arguments, **keys)
+
+    monkeypatch.setattr(os, "open", opened)
+
+
+@pytest.mark.parametrize("file", ["", "run.json", "summary.json", "history.jsonl", "arrays.npz"])
+def test_a_run_that_cannot_be_read_is_corrupt_and_the_others_are_read(tmp_path, monkeypatch, file):
+    finished(tmp_path / "sweep" / "a")
+    finished(tmp_path / "sweep" / "b")
+    unreadable(tmp_path / "sweep" / "b" / file, monkeypatch)
+    one, other = records.read_sweep(tmp_path / "sweep")
+    assert (one.status, other.status) == ("complete", "corrupt")
+    assert other.problem.endswith("Permission denied")
+
+
+def test_a_folder_that_cannot_be_looked_into_counts_as_a_run(tmp_path, monkeypatch):
+    (tmp_path / "shut").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert [folder.name for folder in records.run_folders(tmp_path)] == ["shut"]
+
+
+def test_a_run_writes_through_no_link(tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".hydra").symlink_to(tmp_path / "victim")
+    with pytest.raises(records.RecordError, match=r"\.hydra is a link"):
+        records.begin(tmp_path / "run", CONFIG, {"config.yaml": "a: 1\n"})
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / f".whole.{os.getpid()}.tmp").symlink_to(tmp_path / "file")
+    records.write_json(tmp_path / "whole", {})
+    assert (tmp_path / "file").read_text() == "precious"
+    assert (tmp_path / "whole").read_text() == "{}\n"
+
+
+def test_names_and_causes_with_control_characters_are_made_visible(tmp_path):
+    run = finished(tmp_path / "run")
+    edit(run.folder / "summary.json", metrics={"test/\x1b[2J": 1.0, "test/\u202egnp": 2.0})
+    assert records.read_run(run.folder).metrics == {"test/\\x1b[2J": 1.0, "test/\\u202egnp": 2.0}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "error.txt").write_text("\x1b]0;owned\x07 cause\n")
+    assert records.read_run(tmp_path / "other").problem == "\\x1b]0;owned\\x07 cause"
+
+
+LINES = {
+    "a list": "[]",
+    "no metrics": '{"step": 1, "epoch": 1}',
+    "metrics a list": '{"step": 1, "epoch": 1, "metrics": [1]}',
+    "metrics of text": '{"step": 1, "epoch": 1, "metrics": {"a": "x"}}',
+    "no step": '{"epoch": 1, "metrics": {}}',
+    "step of text": '{"step": "1", "epoch": 1, "metrics": {}}',
+    "step too large": f'{{"step": 1{"0" * 400}, "epoch": 1, "metrics": {{}}}}',
+    "epoch infinite": '{"step": 1, "epoch": Infinity, "metrics": {}}',
+    "deep": "[" * 100_000,
+    "bytes": "\udcff",
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_a_spoilt_line_of_a_history_is_an_error_that_names_it(tmp_path, case):
+    good = '{"step": 0, "epoch": 0.0, "metrics": {"a": null}}\n'
+    text = good + LINES[case] + "\n" + good
+    (tmp_path / "h").write_text(text, errors="surrogateescape")
+    with pytest.raises(records.RecordError, match="line 2 of 3"):
+        records.read_history(tmp_path / "h")
+    assert len(records.read_history(tmp_path / "h", len(good))) == 1
+    assert records.read_last_line(tmp_path / "h")["step"] == 0
 
 
 def test_what_a_killed_writer_left_aside_is_cleared_and_never_read(tmp_path):

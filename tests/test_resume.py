@@ -13,6 +13,7 @@ import pytest
 from creditlab import interrupt, lock, records
 from creditlab.training import train
 from tests.common import SMALL
+from tests.test_records import pipe_instead
 
 KEYS = ["architecture.widths=[16,12]", "metrics.points=0", "training.evaluations=6", "training.checkpoint_seconds=1e-9"]
 FILES = ("history.jsonl", "weights.safetensors", "arrays.npz")
@@ -99,6 +100,11 @@ def test_a_copy_that_was_taken_over_stops_before_it_writes(planned, undisturbed,
     assert not {"error.txt", "checkpoint.pt", "lock"} & set(os.listdir(folder))
 
 
+def write_over(path, content):
+    """The first bytes of a file, which keeps its length."""
+    path.write_bytes(content + path.read_bytes()[len(content) :])
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -107,8 +113,16 @@ def test_a_copy_that_was_taken_over_stops_before_it_writes(planned, undisturbed,
         lambda folder: (folder / "checkpoint.pt").write_bytes(b""),
         lambda folder: (folder / "history.jsonl").write_bytes(b""),
         lambda folder: (folder / "history.jsonl").unlink(),
+        lambda folder: write_over(folder / "history.jsonl", b"\xff"),
+        lambda folder: write_over(folder / "history.jsonl", b'{"step": 9, '),
+        lambda folder: (folder / "history.jsonl").write_bytes(b"[]\n" * 999),
+        lambda folder: pipe_instead(folder / "history.jsonl"),
+        lambda folder: pipe_instead(folder / "checkpoint.pt"),
     ],
-    ids=["garbage", "cut", "empty", "history cut", "history gone"],
+    ids=[
+        *["garbage", "cut", "empty", "history cut", "history gone"],
+        *["spoilt line", "altered number", "other lines", "history a pipe", "checkpoint a pipe"],
+    ],
 )
 def test_a_spoilt_checkpoint_is_dropped_and_the_run_starts_over(planned, undisturbed, tmp_path, capfd, spoil):
     folder = tmp_path / "run"

@@ -16,7 +16,6 @@ A run whose distances do not vary (a dead layer) cannot be compared: it is left 
 
 from __future__ import annotations
 
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -223,12 +222,12 @@ def _representations(
     for run, dataset in zip(complete["run"], complete["dataset"], strict=True):
         try:
             arrays = sweep.named[run].arrays()
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except ValueError as error:
             unread.append(f"{run} ({type(error).__name__}: {error})")
             continue
         for name, points in arrays.items():
             prefix = next((p for p in KINDS if name.startswith(p)), None)
-            if prefix is None or points.ndim != 2:
+            if prefix is None or points.ndim != 2 or points.dtype.kind not in "fiu" or not points.shape[1]:
                 continue
             if len(points) > SAMPLES:
                 points = points[np.linspace(0, len(points) - 1, SAMPLES).astype(int)]

@@ -1,7 +1,7 @@
 """What was read of a sweep's runs, kept in the sweep's folder for the next time.
 
-A run is read again if the size or the time of one of its files has changed since; so a run that goes on, fails or is
-repaired is never taken from the cache. A cache that cannot be read is ignored.
+A run is read again if one of its files has another size, time, mode or place on the disk since; so a run that goes on,
+fails, is repaired, replaced or made unreadable is never taken from the cache. A cache that cannot be read is ignored.
 """
 
 from __future__ import annotations
@@ -10,45 +10,47 @@ import contextlib
 import json
 import math
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from creditlab import records
+from creditlab.files import read_arrays
 
 NAME = ".analysis-cache.npz"
-SCHEMA = 2
+SCHEMA = 3
+SUMMARY = ("files", "files_sha256")  # fields of a summary that are kept, beside the metrics
 FILES = ("run.json", "summary.json", "history.jsonl", "error.txt", *records.KEPT)  # those that a verdict rests on
 
 
 def _stamp(folder: Path) -> list[list[int]]:
-    """Time and size of each file of a run, empty for a file that is not there."""
+    """Of each file of a run its size, times, number and mode; the number of the error if it cannot be looked at."""
     place, stamps = str(folder), []
     for name in FILES:
         try:
-            status = os.stat(f"{place}/{name}")
-            stamps.append([status.st_mtime_ns, status.st_size])
-        except FileNotFoundError:
-            stamps.append([])
+            status = os.lstat(f"{place}/{name}")
+            times = [status.st_mtime_ns, status.st_ctime_ns]  # the second one cannot be set back
+            stamps.append([status.st_size, *times, status.st_ino, status.st_mode])
+        except OSError as error:
+            stamps.append([error.errno or 0])
     return stamps
 
 
 def _load(path: Path) -> dict[str, tuple[list, records.Run]]:
     """{name: (stamp, run)} of the cache; {} where there is none that can be read."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            head, values = json.loads(bytes(file["head"])), file["values"].tolist()
+        arrays = read_arrays(path)
+        head, values = json.loads(bytes(arrays["head"])), arrays["values"].tolist()
         if head["schema"] != [SCHEMA, records.SCHEMA]:
             return {}
         cached = {}
-        for row, (name, stamp, status, problem, record, layout, odd) in zip(values, head["runs"], strict=True):
+        for row, (name, stamp, rest, summary, layout, odd) in zip(values, head["runs"], strict=True):
             metrics = dict(zip(head["layouts"][layout], row, strict=False)) | odd
-            run = records.Run(path.parent / name, status, problem, record, {"metrics": metrics})
+            run = records.Run(path.parent / name, summary=summary | {"metrics": metrics}, **rest)
             cached[name] = (stamp, run)
         return cached
-    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
 
 
@@ -60,9 +62,10 @@ def _save(path: Path, stamps: Sequence[list], runs: Sequence[records.Run]) -> No
     for stamp, run in zip(stamps, runs, strict=True):
         odd = {name: value for name, value in run.metrics.items() if type(value) is not float}
         floats = {name: value for name, value in run.metrics.items() if name not in odd} if odd else run.metrics
-        record = {key: run.record[key] for key in ("identity", "config") if key in run.record}
+        summary = {key: run.summary[key] for key in SUMMARY if key in run.summary}
+        rest = {name: getattr(run, name) for name in ("status", "problem", "record", "newer", "weights_removed")}
         layout = layouts.setdefault(tuple(floats), len(layouts))
-        rows.append([run.name, stamp, run.status, run.problem, record, layout, odd])
+        rows.append([run.name, stamp, rest, summary, layout, odd])
         numbers.append(list(floats.values()))
     values = np.full((len(runs), max(map(len, numbers))), math.nan)
     for row, of_run in zip(values, numbers, strict=True):
@@ -74,8 +77,8 @@ def _save(path: Path, stamps: Sequence[list], runs: Sequence[records.Run]) -> No
 
 
 def read_runs(sweep: Path) -> list[records.Run]:
-    """As `records.read_sweep`, from the cache where nothing has changed; a cached run has its status, identity, config
-    and metrics only. Raises RecordError where there is no folder or no run in it."""
+    """As `records.read_sweep`, from the cache where nothing has changed; of a cached run's summary
+    there are the metrics and the fields SUMMARY only. Raises RecordError where there is no folder or no run in it."""
     if not sweep.is_dir():
         return records.read_sweep(sweep)  # says so
     cached = _load(sweep / NAME)

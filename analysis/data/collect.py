@@ -23,6 +23,7 @@ from creditlab.analysis.data.cache import read_runs
 from creditlab.analysis.data.factors import GROUPS, Settings, settings_of, sort_out
 from creditlab.analysis.data.sweep import INDEX, Sweep
 from creditlab.analysis.names import SEED, AnalysisError, level_order, metric_order
+from creditlab.files import printable
 from creditlab.hints import did_you_mean
 
 
@@ -45,7 +46,7 @@ def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None, me
     plans: list[Plan] = []
     for folder, prefix in _prefixes(folders).items():
         of_folder = read_runs(folder)
-        named |= {prefix + run.name: run for run in of_folder}
+        named |= {prefix + printable(run.name): run for run in of_folder}
         plan = _plan(folder, (run.name for run in of_folder))
         plans.append(plan._replace(missing=[prefix + name for name in plan.missing]))
     settings = [settings_of(run) for run in named.values()]
@@ -160,7 +161,9 @@ def _plan(folder: Path, names: Iterable[str]) -> Plan:
         planned = [run["name"] for run in plan["runs"]] if plan else None
     except (ValueError, KeyError, TypeError) as error:
         return Plan(None, [], [f"sweep.json cannot be read: {error}"])
-    return Plan(None, [], []) if planned is None else Plan(len(planned), sorted(set(planned) - set(names)), [])
+    if planned is None:
+        return Plan(None, [], [])
+    return Plan(len(planned), sorted(map(printable, set(planned) - set(names))), [])
 
 
 def _meaning(level: str) -> Any:

@@ -21,6 +21,7 @@ from typing import Any
 
 from creditlab import records
 from creditlab.analysis.names import SEED
+from creditlab.files import printable
 
 GROUPS = ("algorithm", "optimiser", "dataset", "architecture")
 OBSERVERS = ("metrics", "training.keep_weights")  # keys that watch a run and do not change it
@@ -33,13 +34,16 @@ def settings_of(run: records.Run) -> Settings:
     config = run.config
     if not isinstance(config, dict) or not isinstance(config.get("choices"), dict):
         return {}
-    flat = {key: _level(value) for key, value in records.flatten(config).items() if _is_setting(key)}
-    return {group: config["choices"].get(group) for group in GROUPS} | flat
+    flat = {printable(key): _level(value) for key, value in records.flatten(config).items() if _is_setting(key)}
+    choices = {group: config["choices"].get(group) for group in GROUPS}
+    return {group: choice and printable(choice) for group, choice in choices.items()} | flat
 
 
 def _level(value: Any) -> Any:
     """A setting as a value that can be compared and written: lists and the like as JSON."""
-    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)
+    if isinstance(value, str):
+        return printable(value)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else json.dumps(value)
 
 
 @cache

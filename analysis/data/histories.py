@@ -9,6 +9,7 @@ import pandas as pd
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.names import SEED
 from creditlab.analysis.table import once
+from creditlab.records import RecordError
 
 CHANGE = "weights/relative_change"  # the mean over layers of how far the weights moved, ‖W − W₀‖/‖W₀‖
 
@@ -22,7 +23,12 @@ def histories(sweep: Sweep) -> pd.DataFrame:
     runs = sweep.complete.sort_values("run") if sweep.named else sweep.complete[:0].assign(run="")
     rows = []
     for settings in runs[["run", *sweep.factors, SEED]].to_dict("records"):
-        for point in sweep.named[settings["run"]].history():
+        try:
+            points = sweep.named[settings["run"]].history()
+        except RecordError as error:
+            sweep.problems.append(f"left out of the curves: {error}")
+            continue
+        for point in points:
             rows.append({**settings, "step": point["step"], "epoch": point["epoch"], **point["metrics"]})
     frame = pd.DataFrame(rows, columns=None if rows else ["run", *sweep.factors, SEED, "step", "epoch"])
     layers = [name for name in map(str, frame) if name.startswith("weights/") and name.endswith("/relative_change")]

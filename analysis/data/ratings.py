@@ -8,7 +8,6 @@ A rater is a level of a factor: its score for a seed is the mean over its runs o
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -36,6 +35,19 @@ def pairs(label: np.ndarray) -> pd.MultiIndex:
     return pd.MultiIndex.from_tuples(list(permutations(classes, 2)), names=["class", "taken_for"])
 
 
+def _by_sample(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Loss, label and, if there is one, predicted class of each test sample. Raises KeyError or ValueError if the
+    arrays of a run do not give them.
+    """
+    loss, label, predicted = arrays["test/loss"], arrays["test/label"], arrays.get("test/predicted")
+    if loss.dtype.kind not in "fiu" or loss.ndim != 1 or not len(loss):
+        raise ValueError("test/loss is not a list of numbers")
+    for name, classes in {"test/label": label, "test/predicted": label if predicted is None else predicted}.items():
+        if classes.dtype.kind not in "iu" or classes.shape != loss.shape or classes.min() < 0:
+            raise ValueError(f"{name} is not a class for each sample")
+    return loss.astype(float), label, predicted
+
+
 def rate(
     runs: pd.DataFrame, named: Mapping[str, Run], factors: Sequence[str], notes: list[str]
 ) -> dict[tuple[str, str], pd.DataFrame]:
@@ -56,22 +68,22 @@ def rate(
     for run, row in zip(runs["run"], words.to_dict("records"), strict=True):
         try:
             arrays = named[run].arrays()
-            loss, label = arrays["test/loss"].astype(float), arrays["test/label"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            loss, label, predicted = _by_sample(arrays)
+        except (ValueError, KeyError) as error:
             unread.append(f"{run} ({type(error).__name__}: {error})")
             continue
         if not np.isfinite(loss).all():
             unbounded.append(run)
             continue
         first = first or (run, label)
-        if not np.array_equal(label, first[1]) or loss.shape != label.shape:
+        if not np.array_equal(label, first[1]):
             notes.append(
                 f"no concordance: {first[0]} and {run} have different test sets, whose items cannot be matched"
             )
             return {}
         scores = {"loss": loss}
-        if "test/predicted" in arrays and label.max(initial=0) < CONFUSED:
-            scores["confusion"] = confusion(label, arrays["test/predicted"])
+        if predicted is not None and label.max(initial=0) < CONFUSED:
+            scores["confusion"] = confusion(label, predicted)
         for score, values in scores.items():
             for factor in factors:
                 means = sums.setdefault((score, factor), {})

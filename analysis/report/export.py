@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from creditlab.files import visible
+
 SUFFIXES = {"csv": "csv", "parquet": "parquet", "latex": "tex", "markdown": "md"}  # name → suffix
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+FORMULA = ("=", "+", "-", "@", "\t", "＝", "＋", "－", "＠")  # what a formula begins with, in full width too
 SYMBOLS = {"η": r"$\eta$", "ω": r"$\omega$", "²": r"$^2$", "ρ": r"$\rho$", "×": r"$\times$", "–": "--"}
 
 
@@ -57,8 +60,30 @@ def as_bytes(table: pd.DataFrame, form: str) -> bytes:
             words[column] = table[column].map(str, na_action="ignore")
         words.to_parquet(buffer, index=False)
         return buffer.getvalue()
-    texts = {"latex": latex, "markdown": markdown, "csv": lambda t: t.to_csv(index=False, lineterminator="\n")}
-    return texts[form](table).encode()
+    return {"latex": latex, "markdown": markdown, "csv": csv}[form](table).encode()
+
+
+def csv(table: pd.DataFrame) -> str:
+    """The table as CSV, in which a spreadsheet computes nothing: text that it would take for a formula gets an
+    apostrophe before it, and text that is a number stays as it is.
+    """
+    text = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
+    safe = table.assign(**{str(column): table[column].map(_defused, na_action="ignore") for column in text})
+    return safe.rename(columns=_defused).to_csv(index=False, lineterminator="\n")
+
+
+def _defused(value: Any) -> Any:
+    """`value`, without control characters and not as a formula if it is text."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    if not text.startswith(FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def _mixed(column: pd.Series) -> bool:

@@ -27,6 +27,7 @@ from creditlab.analysis.report.figures import Figure
 from creditlab.analysis.report.terminal import STATUSES
 from creditlab.analysis.report.words import in_words, levels_of
 from creditlab.analysis.table import Table
+from creditlab.files import visible
 
 ROWS = 2000  # of a table, shown; the file has all
 LONG = 48  # letters, above which a field may be cut on screen
@@ -52,7 +53,7 @@ def page(
     style, script = (environment.loader.get_source(environment, name)[0] for name in ("style.css", "report.js"))  # type: ignore[union-attr]
     shown = [_runs_shown(sweep) if table.name == "runs" else table for table in tables]
     topics, cited = _topics(conclusions, {table.name: table.frame for table in shown})
-    return environment.get_template("report.html").render(
+    text = environment.get_template("report.html").render(
         sweep=sweep,
         name=sweep.folder.resolve().name,
         command=command,
@@ -66,6 +67,7 @@ def page(
         script=script,
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
     )
+    return visible(text)
 
 
 def _topics(
@@ -160,9 +162,9 @@ def _what(sweep: Sweep) -> dict[str, Any]:
     counts = sweep.counts
     readable = sweep.runs.dropna(subset=[SEED]).convert_dtypes()  # the rest has no readable config
     records = [run.record for run in sweep.records if run.record]
-    versions = sorted({f"{k} {v}" for r in records for k, v in (r.get("versions") or {}).items()})
-    commits = sorted({str((r.get("git") or {}).get("commit"))[:12] for r in records if r.get("git")})
-    changed = any((r.get("git") or {}).get("changed") for r in records)
+    versions = sorted({f"{k} {v}" for r in records for k, v in _mapping(r, "versions").items()})
+    commits = sorted({str(_mapping(r, "git").get("commit"))[:12] for r in records if _mapping(r, "git")})
+    changed = any(_mapping(r, "git").get("changed") for r in records)
     hosts = sorted({str(r["host"]) for r in records if r.get("host")})
     return {
         "statuses": ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status]),
@@ -176,6 +178,12 @@ def _what(sweep: Sweep) -> dict[str, Any]:
     }
 
 
+def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The mapping at `key`; an empty one if a stranger's record has something else there."""
+    value = record.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
 def _missing(sweep: Sweep) -> list[str]:
     """What is missing or not as planned: runs by their status, keys that cannot be separated, and so on."""
     lines = []
@@ -183,6 +191,8 @@ def _missing(sweep: Sweep) -> list[str]:
         if run.status != "complete":
             lines.append(f"{run.status}: {run.name}" + (f": {run.problem}" if run.problem else ""))
     lines += [f"never started: {name}" for name in sweep.missing]
+    if removed := sum(run.weights_removed for run in sweep.records):
+        lines.append(f"weights removed from {many(removed, 'finished run')}, analysed all the same")
     lines += [f"duplicate of another run, not used: {name}" for name in sweep.repeats]
     lines += [f"{key} cannot be separated from {source}" for key, source in sweep.aliased.items()]
     lines += [f"{key} only exists for one {host} at a time, so it is not tested" for key, host in sweep.nested.items()]

@@ -59,6 +59,8 @@ def print_runs(console: Console, sweep: Sweep) -> None:
         _list_runs(console, {name: run for name, run in sweep.named.items() if run.status == status})
     if sweep.missing:
         _say(console, f"  never started: {some(sweep.missing)}")
+    if removed := sum(run.weights_removed for run in sweep.records):
+        _say(console, f"  weights removed from {many(removed, 'finished run')}, which are analysed all the same")
     if sweep.repeats:
         _say(console, f"  duplicate of another run, not used: {some(sweep.repeats)}")
     factors = [f"{factor} ({some(levels_of(sweep.runs[factor]))})" for factor in sweep.factors]

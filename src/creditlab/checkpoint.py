@@ -6,6 +6,7 @@ metrics. It holds no generator: all that is random is a function of the seed and
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,19 @@ import torch
 from torch import Tensor
 
 from creditlab import records
+from creditlab.files import HISTORY, open_regular, read_bytes
 from creditlab.parts import Parts
 
-KEPT = ("step", "loss_sum", "loss_count", "seconds", "history_size", "tracked", "first")  # fields that are saved
+KEPT = (  # fields that are saved
+    "step",
+    "loss_sum",
+    "loss_count",
+    "seconds",
+    "history_size",
+    "history_sha256",
+    "tracked",
+    "first",
+)
 DAMAGED = (  # what loading a damaged checkpoint may raise
     RuntimeError,
     ValueError,
@@ -40,6 +51,7 @@ class TrainState:
     loss_count: int = 0  # their number
     seconds: float = 0.0  # computing time of the run until the last checkpoint
     history_size: int = 0  # bytes of history.jsonl that belong to the checkpoint
+    history_sha256: str = ""  # their digest; empty in a checkpoint of an earlier creditlab
     tracked: str = ""  # names the tracker's copy of the run, which a resumed run continues
     first: dict[str, float] = field(default_factory=dict)  # metrics at initialisation
 
@@ -68,13 +80,24 @@ def restore(path: Path, parts: Parts, state: TrainState) -> None:
     """Load the checkpoint `path` into `parts` and `state`. Raises one of `DAMAGED` if that is not possible; `state` is
     then unchanged, but `parts` may be changed in part.
     """
-    content = torch.load(path, map_location=parts.device, weights_only=True)
-    kept = {name: content["moment"][name] for name in KEPT}
-    if path.with_name("history.jsonl").stat().st_size < kept["history_size"]:
-        raise ValueError("history.jsonl is shorter than when the checkpoint was written")
+    with open_regular(path) as file:
+        content = torch.load(file, map_location=parts.device, weights_only=True)
+    moment = {"history_sha256": ""} | content["moment"]
+    kept = {name: moment[name] for name in KEPT}
+    _check_history(path.with_name("history.jsonl"), kept["history_size"], kept["history_sha256"])
     parts.network.load_state_dict(content["network"])
     parts.algorithm.load_state_dict(content["algorithm"])
     parts.optimiser.load_state_dict(content["optimiser"])
     parts.instruments.restore(content["instruments"])
     for name, value in kept.items():
         setattr(state, name, value)
+
+
+def _check_history(path: Path, size: int, sha256: str) -> None:
+    """Raise ValueError or OSError unless the history at `path` begins with the lines that belong to the checkpoint."""
+    content = read_bytes(path, HISTORY)[:size]
+    if len(content) < size:
+        raise ValueError("history.jsonl is shorter than when the checkpoint was written")
+    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError("history.jsonl was changed after the checkpoint was written")
+    records.read_history(path, size)

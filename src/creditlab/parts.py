@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from creditlab import records, seeding
+from creditlab import seeding, surrogate
 from creditlab.algorithms.base import Algorithm, Batch
 from creditlab.architectures.block import parameter_groups
 from creditlab.config import ConfigError, arguments, bind_target, import_target
@@ -21,16 +19,6 @@ from creditlab.datasets.base import Dataset
 from creditlab.metrics.instruments import Instruments
 from creditlab.optimisers.schedule import factor
 from creditlab.trackers.base import Tracker
-
-SAMPLING = {
-    "root",
-    "download",
-    "limit",
-    "test_limit",
-    "validation",
-    "crop",
-    "flip",
-}  # keys of a data set that do not change what an input is
 
 T = TypeVar("T")
 
@@ -116,7 +104,7 @@ def assemble(config: Mapping[str, Any]) -> Parts:
             seed=seed,
             steps=steps,
             steps_per_epoch=per_epoch,
-            surrogate=_surrogate(config) if config["metrics"]["surrogate"] else None,
+            surrogate=surrogate.scores(config, assemble) if config["metrics"]["surrogate"] else None,
         )
     with as_config_error("tracker"):
         tracker = _made(bind_target(config["tracker"])(), Tracker)
@@ -139,34 +127,6 @@ def _made(part: T, kind: type[T]) -> T:
     if not isinstance(part, kind):
         raise ValueError(f"returned a {type(part).__name__}, not a {kind.__module__}.{kind.__name__}")
     return part
-
-
-def _surrogate(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
-    """The scores of the trained network in the folder that `metrics.surrogate` names. Raises ConfigError."""
-    key = f"metrics.surrogate={config['metrics']['surrogate']}"
-    folder = Path(config["metrics"]["surrogate"])
-    candidates = list(records.run_folders(folder)) if folder.is_dir() else []
-    if len(candidates) > 1:
-        raise ConfigError(f"{key}: a sweep of {len(candidates)} runs. Name one of them, such as {candidates[0]}.")
-    run = records.read_run(candidates[0] if candidates else folder)
-    path = run.folder / "weights.safetensors"
-    if not run.finished or run.config is None:
-        missing = f"{key}: there is no finished run in it ({run.problem or run.status})."
-        raise ConfigError(f"{missing} Train it first: the file of an experiment says how.")
-    if not path.exists():
-        raise ConfigError(f"{key}: it kept no weights. Train it with training.keep_weights=true.")
-    mine, other = config["dataset"], run.config["dataset"]
-    differ = sorted(k for k in mine.keys() | other.keys() if k not in SAMPLING and mine.get(k) != other.get(k))
-    if differ:
-        shown = "; ".join(f"dataset.{k} is {other.get(k)!r} for it, {mine.get(k)!r} here" for k in differ)
-        raise ConfigError(f"{key}: it was trained on other inputs ({shown}). Name a run on the same data.")
-    alike = {key: config[key] for key in ("device", "precision", "threads", "tracker")}
-    blind = {**run.config["metrics"], "instruments": {}, "surrogate": None}
-    parts = assemble({**run.config, **alike, "dataset": mine, "metrics": blind})
-    final = {k.removeprefix("final/"): w for k, w in load_file(path).items() if k.startswith("final/")}
-    parts.network.load_state_dict(parts.network.state_dict() | final)  # the file has a tied tensor only once
-    parts.network.eval().requires_grad_(False)
-    return lambda x: parts.algorithm.predict(parts.network, x)
 
 
 def find_device(name: str) -> torch.device:

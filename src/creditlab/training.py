@@ -99,8 +99,8 @@ def _warn_of_differences(folder: Path, config: Mapping[str, Any], run: records.R
         wanted = f"the config says threads={config['threads']}, but this process computes with {threads}"
         _say(f"{folder}: {wanted}. Call creditlab.process.prepare_process first.")
     for key in ("device", "threads"):
-        if (folder / "checkpoint.pt").exists() and run.config and run.config[key] != config[key]:
-            change = f"{key}={config[key]}, but was begun with {key}={run.config[key]}"
+        if (folder / "checkpoint.pt").exists() and run.config and run.config.get(key) != config[key]:
+            change = f"{key}={config[key]}, but was begun with {key}={run.config.get(key)}"
             _say(f"{folder} resumes with {change}: the result may differ in its last digits.")
 
 
@@ -249,7 +249,8 @@ class Trainer:
     def _save(self) -> None:
         """Write a checkpoint. Raises Interrupted after it if this process was asked to stop."""
         state = self.state
-        state.seconds, state.history_size = time.perf_counter() - state.began, self.history.size
+        state.seconds = time.perf_counter() - state.began
+        state.history_size, state.history_sha256 = self.history.size, self.history.sha256
         state.tracked = self.tracking.handle
         self.lock.check()
         self.history.sync()

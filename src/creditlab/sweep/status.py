@@ -19,7 +19,8 @@ from rich.live import Live
 from rich.table import Table
 
 from creditlab import records
-from creditlab.lock import claim
+from creditlab.files import open_regular, printable
+from creditlab.lock import NAME, Claim, Held, claim
 from creditlab.sweep.display import safe
 
 STATUSES = ("complete", "diverged", "running", "interrupted", "dead", "failed", "corrupt", "missing")
@@ -44,6 +45,7 @@ class Survey:
     missing: list[str] = field(default_factory=list)
     problems: dict[str, list[str]] = field(default_factory=dict)  # cause → files to read
     notes: list[str] = field(default_factory=list)
+    weights_removed: int = 0  # finished runs whose weights were deleted
 
     @property
     def bad(self) -> int:
@@ -63,20 +65,25 @@ def survey(sweep: Path) -> Survey:
     statuses: dict[str, str] = {}
     held: dict[str, list[dict]] = {"running": [], "dead": []}
     problems: dict[str, list[str]] = defaultdict(list)
+    weights_removed = 0
     for run in map(records.read_run, records.run_folders(sweep)):  # one at a time: there may be 100,000
-        statuses[run.name] = run.status
+        statuses[run.name], cause = run.status, run.problem
         if run.finished:
+            weights_removed += run.weights_removed
             continue
-        lock_claim = claim(run.folder)
+        try:
+            lock_claim = _claim(run.folder)
+        except Held as error:
+            statuses[run.name], cause, lock_claim = "corrupt", cause or str(error), None
         if lock_claim is not None:
             statuses[run.name] = "running" if lock_claim.alive else "dead"
             held[statuses[run.name]].append({"name": run.name, **asdict(lock_claim.holder), **_progress(run)})
-        elif run.status == "unfinished":
+        elif run.status == "unfinished" and statuses[run.name] != "corrupt":
             statuses[run.name] = "interrupted"
         if statuses[run.name] in ("failed", "corrupt"):
             trace = run.folder / "error.txt"
-            cause = run.problem.replace(f"{run.folder}/", "")  # a full disk, say, is then one cause for all runs
-            problems[cause].append(str(trace if trace.is_file() else run.folder))
+            cause = cause.replace(f"{run.folder}/", "")  # a full disk, say, is then one cause for all runs
+            problems[cause].append(str(trace if run.status == "failed" else run.folder))
     missing = [name for name in levels if name not in statuses]
     counts = Counter(statuses.values()) + Counter(missing=len(missing))
     return Survey(
@@ -88,7 +95,19 @@ def survey(sweep: Path) -> Survey:
         missing=missing,
         problems=dict(problems),
         notes=notes,
+        weights_removed=weights_removed,
     )
+
+
+def _claim(folder: Path) -> Claim | None:
+    """As `claim`. Raises Held also if the lock is not a regular file, because a pipe would be waited for."""
+    try:
+        open_regular(folder / NAME).close()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise Held(f"{folder / NAME}: {error}") from None
+    return claim(folder)
 
 
 def _by_factor(levels: dict[str, dict[str, Any]], statuses: dict[str, str]) -> dict[str, dict[str, dict[str, int]]]:
@@ -102,18 +121,15 @@ def _by_factor(levels: dict[str, dict[str, Any]], statuses: dict[str, str]) -> d
 
 def _progress(run: records.Run) -> dict[str, Any]:
     """The last step in the history of a run, and the number of its steps if the config has it."""
-    try:
-        lines = (run.folder / "history.jsonl").read_bytes().split(b"\n")[:-1]
-        step = json.loads(lines[-1])["step"]
-    except (OSError, ValueError, LookupError, TypeError):
-        step = 0
+    point = records.read_last_line(run.folder / "history.jsonl")
     training = (run.config or {}).get("training")
-    return {"step": step, "steps": training.get("steps") if isinstance(training, dict) else None}
+    steps = training.get("steps") if isinstance(training, dict) else None
+    return {"step": point["step"] if point else 0, "steps": steps if isinstance(steps, int) else None}
 
 
 def report(survey: Survey) -> Group:
     """The survey for a terminal."""
-    lines: list[str | Table] = [f"[bold]{safe(survey.sweep)}[/]: {survey.expected} runs planned"]
+    lines: list[str | Table] = [f"[bold]{_text(survey.sweep)}[/]: {survey.expected} runs planned"]
     lines += [
         f"  {survey.counts[status]:6d} {SHOWN_AS.get(status, status)}" for status in STATUSES if status in survey.counts
     ]
@@ -122,24 +138,32 @@ def report(survey: Survey) -> Group:
     for title, runs in (("running", survey.running), (stopped, survey.dead)):
         lines += [title] if runs else []
         for run in runs:
-            job = f", job {run['job_id']}" if run["job_id"] else ""
+            job = f", job {_text(run['job_id'])}" if run["job_id"] else ""
             progress = f"step {run['step']}" + (f" of {run['steps']}" if run["steps"] else "")
-            lines.append(f"  {safe(run['name'])}  {progress}  {safe(run['host'])}, process {run['pid']}{job}")
+            lines.append(f"  {_text(run['name'])}  {progress}  {_text(run['host'])}, process {_text(run['pid'])}{job}")
+    if survey.weights_removed:
+        runs_of = "finished run" if survey.weights_removed == 1 else "finished runs"
+        lines.append(f"weights removed from {survey.weights_removed} {runs_of}")
     for cause, evidence in survey.problems.items():
-        lines.append(f"[red]{len(evidence)} ×[/] {safe(cause)}")
-        lines += [f"      {safe(path)}" for path in evidence[:SHOWN]]
+        lines.append(f"[red]{len(evidence)} ×[/] {_text(cause)}")
+        lines += [f"      {_text(path)}" for path in evidence[:SHOWN]]
         lines += [f"      and {len(evidence) - SHOWN} more"] if len(evidence) > SHOWN else []
-    return Group(*lines, *(f"[yellow]{safe(note)}[/]" for note in survey.notes))
+    return Group(*lines, *(f"[yellow]{_text(note)}[/]" for note in survey.notes))
+
+
+def _text(value: object) -> str:
+    """A value from a file, made safe for a terminal."""
+    return safe(printable(str(value)))
 
 
 def _table(factor: str, levels: dict[str, dict[str, int]]) -> Table:
     statuses = [s for s in STATUSES if any(s in counts for counts in levels.values())]
     table = Table(box=None, pad_edge=False)
-    table.add_column(safe(factor))
+    table.add_column(_text(factor))
     for status in statuses:
         table.add_column(SHOWN_AS.get(status, status), justify="right")
     for level, counts in levels.items():
-        table.add_row(safe(level), *(str(counts.get(status, "")) for status in statuses))
+        table.add_row(_text(level), *(str(counts.get(status, "")) for status in statuses))
     return table
 
 

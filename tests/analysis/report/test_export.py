@@ -44,3 +44,13 @@ def test_csv_and_parquet_keep_every_digit():
         assert list(read["level"])[:2] == ["0.1", "sgd"]
         assert pd.isna(read["level"][2])
     assert TABLE["level"][0] == 0.1  # as it was
+
+
+def test_a_spreadsheet_computes_nothing_from_a_csv():
+    texts = ["=1+1", "+cmd|' /C calc'!A0", "-1+1", "@SUM(A1)", "\t=1", "＝1", "-0.5", "+1e3", "a=b", "\x1b[2J\u202e"]
+    table = pd.DataFrame({"@level": texts, "F": np.linspace(-1, 0, len(texts))})
+    read = pd.read_csv(io.BytesIO(as_bytes(table, "csv")))
+    shown = [f"'{text}" for text in texts[:6]] + ["-0.5", "+1e3", "a=b", "\\x1b[2J\\u202e"]
+    assert list(read["'@level"]) == shown
+    np.testing.assert_array_equal(read["F"], table["F"])  # numbers stay numbers
+    assert list(table["@level"]) == texts
