@@ -21,7 +21,7 @@ class PoolWorker:
     """
 
     def __init__(self, log: IO[bytes], device: str | None) -> None:
-        self.log, self.device = log, device
+        self.device = device
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
@@ -44,10 +44,6 @@ class PoolWorker:
         self.ready = False
         self.leaves = False  # it was asked to stop and takes no more orders
         self.incomplete_line = b""
-
-    def successor(self) -> PoolWorker:
-        """A new worker that replaces this one."""
-        return PoolWorker(self.log, self.device)
 
     def start(self, runs: Sequence[Planned]) -> None:
         """Have it train `runs` together."""

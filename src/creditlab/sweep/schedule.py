@@ -81,6 +81,11 @@ class Schedule:
             del self.kinds[kind]
         return taken
 
+    def put_back(self, runs: Iterable[Planned]) -> None:
+        """Have `runs`, which were taken, wait again: their worker died before it began them."""
+        for run in runs:
+            self.kinds[_kind(run.config)].appendleft(run)
+
     def _urgency(self, kind: str) -> float:
         config = self.kinds[kind][0].config
         if kind not in self.probed and self.expectation.of(config) is None:
