@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from creditlab import records
 from creditlab.sweep.plan import Planned
@@ -81,9 +81,9 @@ class Schedule:
             del self.kinds[kind]
         return taken
 
-    def put_back(self, runs: Iterable[Planned]) -> None:
+    def put_back(self, runs: Sequence[Planned]) -> None:
         """Have `runs`, which were taken, wait again: their worker died before it began them."""
-        for run in runs:
+        for run in reversed(runs):
             self.kinds[_kind(run.config)].appendleft(run)
 
     def _urgency(self, kind: str) -> float:
