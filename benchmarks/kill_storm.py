@@ -5,7 +5,8 @@
 The sweep has two workers. At random moments some of its processes are killed: the command itself, a worker, or several
 of them at once, while they start, train, write a checkpoint or end. The same command is then given again, until enough
 kills were made and all runs are finished. At the end the weights, the history, the arrays and the metrics of each run
-are compared with those of an undisturbed sweep. The exit status is 1 if anything differs.
+are compared with those of an undisturbed sweep. Ctrl-C ends the storm early, but not the comparison. The exit status is
+1 if anything differs or if there were fewer kills than asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 from rich.table import Table
 
 from benchmarks.measure import console
-from creditlab import records
+from creditlab import interrupt, records
 
 KEYS = [
     *("-m", "sweep=storm", "algorithm=bp,fa", "optimiser=sgd,adamw", "hydra.launcher.workers=2"),
@@ -53,7 +54,10 @@ class Storm:
 def command(folder: Path, seeds: int) -> subprocess.Popen[bytes]:
     keys = [*KEYS, f"seed=range({seeds})"]
     with open(folder / "output.txt", "ab") as output:
-        return subprocess.Popen([sys.executable, "-m", "creditlab", *keys], cwd=folder, stdout=output, stderr=output)
+        return subprocess.Popen(
+            [sys.executable, "-m", "creditlab", *keys],
+            cwd=folder, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
 
 
 def workers_of(parent: int) -> list[int]:
@@ -72,15 +76,16 @@ def activity(pid: int, sweep: Path) -> str:
 
 
 def kill_some(parent: int, sweep: Path, rng: random.Random, storm: Storm) -> None:
-    """Kill the command `parent`, some of its workers, or both."""
+    """Kill the command `parent`, some of its workers, both or none. The chances are such that workers get to train."""
     workers = workers_of(parent)
-    victims = [pid for pid in (parent, *workers) if rng.random() < 0.5] or [rng.choice([parent, *workers])]
+    victims = [pid for pid in workers if rng.random() < 0.5] + [parent] * (rng.random() < 0.25)
     activities = {pid: ("worker", activity(pid, sweep)) for pid in workers}
     activities[parent] = ("command", "has workers" if workers else "starts")
     for pid in victims:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             storm.kills[activities[pid]] += 1
+            print(f"\r{storm.total} kills", end="", file=sys.stderr, flush=True)
 
 
 def calm_seconds(folder: Path, seeds: int) -> float:
@@ -99,17 +104,18 @@ def rage(folder: Path, seeds: int, kills: int, pause: float, rng: random.Random)
     """Give the command, kill its processes every 0 to `pause` seconds and give it again, until there were `kills` and
     all runs are finished. When all runs are finished too early, some of them start over.
     """
+    interrupt.watch(signal.SIGINT)
     storm, began, sweep = Storm(), time.monotonic(), folder / "multirun" / "storm"
     for _ in range(ATTEMPTS):
         process = command(folder, seeds)
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(rng.uniform(0, pause))
-            if process.poll() is None and storm.total < kills:
+            if process.poll() is None and storm.total < kills and not interrupt.asked():
                 kill_some(process.pid, sweep, rng, storm)
         storm.statuses[process.wait()] += 1
         if process.returncode == 0:
-            if storm.total >= kills:
+            if storm.total >= kills or interrupt.asked():
                 break
             for run in records.read_sweep(sweep):
                 if rng.random() < 0.5:
@@ -166,7 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
         calm, stormy = Path(folder) / "calm", Path(folder) / "stormy"
         calm.mkdir()
         stormy.mkdir()
-        pause = 1.5 * calm_seconds(calm, chosen.seeds)
+        pause = 0.5 * calm_seconds(calm, chosen.seeds)
         storm = rage(stormy, chosen.seeds, chosen.kills, pause, random.Random(chosen.random_seed))
         differing = differences(stormy, calm)
         show(storm, 4 * chosen.seeds, differing)

@@ -30,6 +30,9 @@ class MadeUpWorker:
         )
         self.everyone.append(self)
 
+    def dismiss(self):
+        self.orders.close()
+
     def start(self, runs):
         self.runs = {run.folder.name: run for run in runs}
 
@@ -89,6 +92,8 @@ def test_an_error_lets_the_workers_write_checkpoints_and_a_second_ctrl_c_does_no
     with pytest.raises(type(error)):
         run_all(worklist, tmp_path)
     assert [worker.signals for worker in worker_class.everyone] == [[number], [number]]
+    if number == signal.SIGTERM:  # a worker that waits for orders notices their end alone
+        assert all(worker.orders.closed for worker in worker_class.everyone)
 
 
 def test_the_time_left_is_that_of_the_runs_and_unknown_while_the_sweep_stops(worklist, tmp_path, worker_class):

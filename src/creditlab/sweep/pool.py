@@ -157,8 +157,7 @@ class Pool:
     def give(self, worker: PoolWorker) -> None:
         """Hand `worker` its next runs. If none is left, close its orders, so that it ends."""
         if not self.schedule:
-            with contextlib.suppress(BrokenPipeError):  # it has died: the end of its answers will show that
-                worker.orders.close()
+            worker.dismiss()
             return
         self.check_folder()
         runs = self.schedule.take(self.together)
@@ -191,6 +190,7 @@ class Pool:
         workers = self.workers
         for worker in workers:
             worker.process.send_signal(signal.SIGTERM)
+            worker.dismiss()
             worker.answers.close()
         for worker in workers:
             worker.process.wait()

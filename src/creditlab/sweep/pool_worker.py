@@ -54,6 +54,11 @@ class PoolWorker:
             self.orders.write(json.dumps(order).encode() + b"\n")
             self.orders.flush()
 
+    def dismiss(self) -> None:
+        """Have it end, since no more orders will come."""
+        with contextlib.suppress(BrokenPipeError):  # it has died: the end of its answers will show that
+            self.orders.close()
+
     def messages(self) -> list[dict] | None:
         """Its answers since the last call; None when it has ended."""
         received = os.read(self.answers.fileno(), 1 << 16)
