@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -9,8 +10,26 @@ import time
 
 import pytest
 
-from creditlab import lock
+from creditlab import lock, records
 from creditlab.lock import Held, Lost, claim, hold
+from tests.common import SMALL
+
+LINK = os.link
+
+
+@pytest.fixture(autouse=True, params=["hard links", "no hard links"])
+def disk(request, monkeypatch):
+    """A disk with hard links, and one without (SMB, FUSE, exFAT)."""
+    if request.param == "no hard links":
+        monkeypatch.setattr(lock.os, "link", refusing(errno.EOPNOTSUPP))
+    return request.param
+
+
+def refusing(number):
+    def link(*paths):
+        raise OSError(number, "no hard links on this disk")
+
+    return link
 
 
 def other_process(folder, then="time.sleep(60)"):
@@ -19,6 +38,7 @@ def other_process(folder, then="time.sleep(60)"):
         import os, sys, time
         from pathlib import Path
         from creditlab.lock import hold
+        {"" if os.link is LINK else "from tests.test_lock import refusing; os.link = refusing(95)"}
         with hold(Path({str(folder)!r})) as lock:
             print("holding", flush=True)
             {then}
@@ -123,6 +143,85 @@ def test_the_heart_beats(tmp_path, monkeypatch):
         while held.path.stat().st_mtime == 0 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert claim(tmp_path).age < 10
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_may_refuse_hard_links_in_several_ways(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(lock.os, "link", refusing(number))
+    with hold(tmp_path) as held:
+        held.check()
+        assert os.listdir(tmp_path) == [lock.NAME]
+        with pytest.raises(Held, match=f"process {os.getpid()} on "), hold(tmp_path):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_any_other_error_of_the_disk_is_no_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock.os, "link", refusing(errno.EIO))
+    with pytest.raises(OSError, match="no hard links"), hold(tmp_path):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_whoever_slept_between_making_the_file_and_naming_itself_in_it_has_lost_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock.os, "link", refusing(errno.EPERM))
+    write, second = os.write, []
+
+    def sleep_before_writing(descriptor, content):
+        monkeypatch.setattr(lock.os, "write", write)
+        with pytest.raises(Held, match="unknown host"), hold(tmp_path):  # empty, but new
+            pass
+        os.utime(tmp_path / lock.NAME, (0, 0))  # the sleep was long
+        second.append(lock.Lock(tmp_path, wait=0))
+        return write(descriptor, content)
+
+    monkeypatch.setattr(lock.os, "write", sleep_before_writing)
+    with hold(tmp_path) as first:
+        with pytest.raises(Lost):
+            first.check()
+        second[0].check()
+    second[0].check()  # the first holder released nothing
+    second[0].release()
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_files_of_living_processes_that_want_a_lock_are_left_alone_and_those_of_dead_ones_are_not(tmp_path, plan):
+    run = plan(*SMALL)
+    process = other_process(tmp_path)
+    living = tmp_path / ".lock.a.tmp"
+    living.write_bytes((tmp_path / lock.NAME).read_bytes())
+    begun = tmp_path / ".lock.b.tmp"
+    begun.write_text("")  # its process has not written yet
+    own_leftover = tmp_path / ".run.json.7.tmp"
+    own_leftover.write_text("{")
+    records.begin(tmp_path, run.config, {})
+    assert living.exists()
+    assert begun.exists()
+    assert not own_leftover.exists()
+    process.kill()
+    process.wait()
+    with hold(tmp_path):
+        assert not living.exists()
+        assert begun.exists()
+    os.utime(begun, (0, 0))
+    with hold(tmp_path):
+        assert not begun.exists()
+
+
+def test_a_process_whose_file_was_removed_has_no_lock_yet(tmp_path, monkeypatch):
+    """The file with which it wants to take the lock."""
+    foreign(tmp_path, 1000)
+    read = lock._read
+
+    def remove_first(path):
+        for aside in tmp_path.glob(".lock.*.tmp"):
+            aside.unlink()
+        monkeypatch.setattr(lock, "_read", read)
+        return read(path)
+
+    monkeypatch.setattr(lock, "_read", remove_first)
+    with hold(tmp_path, wait=5) as held:
+        held.check()
 
 
 def test_of_many_that_want_it_each_has_it_alone(tmp_path):

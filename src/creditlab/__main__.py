@@ -25,7 +25,7 @@ from creditlab.command_line.loader import Loader
 from creditlab.command_line.messages import message_of
 from creditlab.config import ConfigError
 from creditlab.lock import Held
-from creditlab.sweep.launcher import SweepFailed, must_run, objective
+from creditlab.sweep.launcher import LeftToOthers, SweepFailed, must_run, objective
 from creditlab.sweep.plan import Planned, planned, preflight, sweep_name
 
 _HERE = Path(__file__).parent
@@ -107,9 +107,9 @@ def main() -> None:
         if wants_traceback:
             raise
         _refuse(message_of(error, folders))
-    except SweepFailed as error:
+    except (SweepFailed, LeftToOthers) as error:
         print(f"creditlab: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(1 if isinstance(error, SweepFailed) else 4) from None
     except OSError as error:  # Hydra makes the folder of a single run
         if wants_traceback or error.filename is None:
             raise

@@ -1,4 +1,5 @@
-"""A request to stop. A signal makes it; the training loop obeys at the end of a step, after a checkpoint.
+"""A request to stop, made by a signal or by the process itself. The training loop obeys at the end of a step, after a
+checkpoint.
 
 The first Ctrl-C is a request. A second one ends the process at once, as Ctrl-C does by default.
 """
@@ -26,6 +27,11 @@ def _ask(number: int, frame: FrameType | None) -> None:
     _asked.append(signal.Signals(number))
     if number == signal.SIGINT:
         signal.signal(number, signal.default_int_handler)
+
+
+def ask(number: signal.Signals) -> None:
+    """Ask this process to stop, as the signal `number` would. Any thread may call this."""
+    _asked.append(number)
 
 
 def asked() -> signal.Signals | None:

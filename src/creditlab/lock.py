@@ -8,6 +8,9 @@ The lock is a file. It is written under another name and then hard-linked to its
 on NFS. The file names the holder. Advisory locks (`fcntl`, `flock`) do not: they also depend on how a shared disk is
 mounted, and they vanish unnoticed when its server restarts.
 
+A disk without hard links (SMB, FUSE, exFAT) gets the same file by exclusive creation. The file is then empty for a
+moment. A reader takes an empty file for a living holder until it is older than `DEAD` seconds.
+
 A holder on this machine is dead when its process is gone. A holder on another machine counts as dead when its
 *heartbeat*, the modification time that it renews every `BEAT` seconds, is older than `DEAD` seconds. SLURM restarts a
 job only when it believes that the former copy is dead. Such a belief can be wrong. So a process that takes over
@@ -17,6 +20,7 @@ replaces the file, and the former holder notices that before it writes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -30,6 +34,7 @@ from pathlib import Path
 
 BEAT, DEAD = 15.0, 120.0  # seconds; a shared disk may show a heartbeat up to a minute late
 NAME = "lock"
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class Held(ValueError):
@@ -145,15 +150,18 @@ class Lock:
                 content = _read(self.path)
                 raise Held(f"{folder} is being worked on by {content[0] if content else 'another process'}.")
             time.sleep(0.05)
+        with contextlib.suppress(FileNotFoundError):  # it is lost already; `check` says so
+            self._remove_leftovers()
         threading.Thread(target=self._beat, daemon=True).start()
 
     def _take(self) -> bool:
         """Take the lock if it is free or its holder is dead."""
+        me = json.dumps(asdict(self.me)).encode()
         aside = self.path.with_name(f".{NAME}.{self.me.token}.tmp")
-        aside.write_text(json.dumps(asdict(self.me)))
+        aside.write_bytes(me)
         try:
-            with contextlib.suppress(FileExistsError, FileNotFoundError):
-                os.link(aside, self.path)
+            with contextlib.suppress(FileExistsError):
+                self._create(aside, me)
                 return True
             content = _read(self.path)
             if content is None:
@@ -165,8 +173,32 @@ class Lock:
                     return False
                 os.replace(aside, self.path)
             return True
+        except FileNotFoundError:  # someone removed `aside`, or the folder
+            return False
         finally:
             aside.unlink(missing_ok=True)
+
+    def _create(self, aside: Path, me: bytes) -> None:
+        """Make the lock from `aside`, which contains `me`. Raises FileExistsError if there is a lock."""
+        try:
+            os.link(aside, self.path)
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            try:
+                os.write(descriptor, me)  # if another process has taken over by now, this is not its file
+            finally:
+                os.close(descriptor)
+
+    def _remove_leftovers(self) -> None:
+        """Remove the files of processes that died while they took this lock."""
+        now = self.path.stat().st_mtime  # by the clock of the disk
+        for aside in self.path.parent.glob(f".{NAME}.*.tmp"):
+            with contextlib.suppress(OSError, Held):  # its process has just removed it
+                content = _read(aside)
+                if content and not content[0].alive(now - content[1]):
+                    aside.unlink()
 
     def _mine(self) -> bool:
         content = _read(self.path)

@@ -31,7 +31,31 @@ def test_a_run_that_another_process_took_over_is_shown_in_plain_words(tmp_path, 
     with Display("1 run to do", 1, tmp_path) as display:
         display.finished(run, "lost", "")
     shown = capsys.readouterr().err
-    assert "[1/1] bp-s0 taken over" in shown
+    assert "[0/1] bp-s0 taken over" in shown
     assert "1 taken over in" in shown
     assert "stopped: 0 of 1 done. The same command resumes from here." in shown
     assert display.counts == {"lost": 1}
+
+
+def test_an_interrupted_run_is_not_done(tmp_path, capsys):
+    interrupted, failed = (Planned({}, tmp_path / name, dict) for name in ("bp-s0", "bp-s1"))
+    with Display("3 runs to do", 3, tmp_path) as display:
+        display.started(interrupted)
+        display.finished(interrupted, "interrupted", "")
+        assert display.bar.tasks[0].completed == 0
+        assert "per minute" not in display.bar.tasks[0].description
+        display.finished(failed, "failed", "out of luck")
+        assert display.bar.tasks[0].completed == 1
+    shown = capsys.readouterr().err
+    assert "[0/3] bp-s0 interrupted" in shown
+    assert "[1/3] bp-s1 failed" in shown
+    assert "stopped: 1 of 3 done." in shown
+
+
+def test_a_run_whose_worker_died_before_it_began_waits_again(tmp_path):
+    run = Planned({}, tmp_path / "bp-s0", dict)
+    with Display("1 run to do", 1, tmp_path) as display:
+        display.started(run)
+        assert "1 running" in display.bar.tasks[0].description
+        display.withdrawn(run)
+        assert display.bar.tasks[0].description == ""

@@ -86,6 +86,49 @@ def test_a_failed_run_stops_no_other_and_is_told(creditlab, own_package):
     assert "1 finished before, 2 failed before" in creditlab(*command, "retry=none").err
 
 
+DIES_WHILE_STARTING = """
+import fcntl, os, signal, sys
+if "creditlab.sweep.worker" in sys.orig_argv:
+    with open(os.path.join(os.path.dirname(__file__), "starts"), "a+") as starts:
+        fcntl.flock(starts, fcntl.LOCK_EX)
+        starts.write("x")
+        starts.flush()
+        number = os.fstat(starts.fileno()).st_size
+    if number in {deaths}:
+        print("no memory", file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("workers", "deaths", "starts"),
+    [
+        (1, [1], 2),
+        (1, [1, 2], 3),
+        (2, [2], 3),
+    ],
+)
+def test_a_worker_that_dies_while_starting_stops_no_sweep(creditlab, tmp_path, workers, deaths, starts):
+    (tmp_path / "sitecustomize.py").write_text(DIES_WHILE_STARTING.format(deaths=deaths))
+    answer = creditlab(*SWEEP, f"hydra.launcher.workers={workers}")
+    assert answer.code == 0, answer.err
+    assert {run.status for run in runs(tmp_path).values()} == {"complete"}
+    assert len((tmp_path / "starts").read_text()) == starts
+
+
+def test_a_sweep_ends_with_the_cause_if_no_worker_can_start(creditlab, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(DIES_WHILE_STARTING.format(deaths="range(99)"))
+    answer = creditlab(*SWEEP, "hydra.launcher.workers=2")
+    assert answer.code == 1
+    assert "no worker could start: the worker process ended with SIGKILL. multirun/s/workers.log has" in answer.err
+    assert "no memory" in (tmp_path / "multirun" / "s" / "workers.log").read_text()
+    assert len((tmp_path / "starts").read_text()) == 4  # three in a row are not replaced
+    assert "stopped: 0 of 4 done" in answer.err
+    assert not list((tmp_path / "multirun" / "s").glob("*/error.txt"))
+    (tmp_path / "sitecustomize.py").unlink()
+    assert "4 complete" in creditlab(*SWEEP).err
+
+
 def test_divergence_is_counted_and_kept(creditlab, tmp_path):
     answer = creditlab("-m", "sweep=s", "optimiser=sgd", "optimiser.lr=0.1,1e30")
     assert answer.code == 0
@@ -198,6 +241,7 @@ def test_runs_that_another_process_is_at_are_left_alone(creditlab, swept):
         answer = creditlab(*SWEEP)
         assert "1 run to do, 2 finished before, 1 under way elsewhere" in answer.err
         assert "process 1 on far, job 3_4" not in answer.err
+        assert answer.code == 4
     assert not (mine / "summary.json").exists()
     assert records.read_run(dead).status == "complete"
 

@@ -89,3 +89,9 @@ def test_a_time_that_is_not_finite_teaches_nothing(seconds):
     assert expectation.guess(run("bp").config) is None
     expectation.learn(run("bp").config, 2.0)
     assert expectation.guess(run("bp", 1).config) == 2.0
+
+
+def test_runs_that_are_put_back_come_first_among_their_kind():
+    schedule = Schedule([run("bp", seed) for seed in range(3)], Expectation())
+    schedule.put_back(schedule.take(2))
+    assert names(schedule) == ["bp-0-0.1", "bp-1-0.1", "bp-2-0.1"]

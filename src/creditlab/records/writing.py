@@ -98,6 +98,7 @@ def begin(folder: Path, config: Mapping, hydra: Mapping[str, str]) -> None:
         raise RecordError(f"{folder / '.hydra'} is a link, and files are written into it. Remove the link.")
     (folder / ".hydra").mkdir(exist_ok=True)
     left = [*folder.glob(".*.tmp"), *(folder / ".hydra").glob(".*.tmp")]
+    left = [path for path in left if not path.match(".lock.*.tmp")]  # of processes that want the lock just now
     for stale in [folder / "error.txt", folder / "summary.json", *left]:
         stale.unlink(missing_ok=True)
     for name, text in hydra.items():

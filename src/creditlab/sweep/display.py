@@ -23,6 +23,7 @@ MARK = {
     "held": "[cyan]→[/]",
     "lost": "[cyan]→[/]",
 }
+DONE = ("complete", "diverged", "failed")
 SHOWN_AS = {"held": "under way elsewhere", "lost": "taken over"}  # by another process
 CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -56,6 +57,11 @@ class Display:
         self.bar = Progress(*columns, console=self.console)
         self.task = self.bar.add_task("runs", total=total)
 
+    @property
+    def done(self) -> int:
+        """How many runs need nothing more of this sweep. An interrupted run does."""
+        return sum(self.counts[status] for status in DONE)
+
     def __enter__(self) -> Display:
         self.say(f"{self.plan}: {self.sweep}")
         self.live = self.console.is_terminal and self.total > 0
@@ -68,6 +74,11 @@ class Display:
 
     def started(self, run: Planned) -> None:
         self.progress(run, 0.0)
+
+    def withdrawn(self, run: Planned) -> None:
+        """A run waits again: its worker died before it began the run."""
+        self.shares.pop(run.folder.name, None)
+        self._draw()
 
     def progress(self, run: Planned, share: float) -> None:
         self.shares[run.folder.name] = share
@@ -89,7 +100,7 @@ class Display:
         if record and record.finished:
             result = f"accuracy {record.metrics['test/accuracy']:.4f}, {record.summary['seconds']:.1f} s"
             self.broken.update(f"{name}, {reason}" for name, reason in record.broken.items())
-        counter = "" if self.console.is_terminal else f"[{self.counts.total()}/{self.total}] "
+        counter = "" if self.console.is_terminal else f"[{self.done}/{self.total}] "
         name = SHOWN_AS.get(status, status)
         line = f"{MARK[status]} {escape(counter)}{safe(run.folder.name)} {name} {safe(result)}"
         self.console.print(line, soft_wrap=True)
@@ -97,8 +108,8 @@ class Display:
         return record.summary.get("seconds") if record else None
 
     def _draw(self) -> None:
-        done = self.counts.total()
-        parts = [self._tally()] if done else []
+        done = self.done
+        parts = [self._tally()] if self.counts else []
         parts += [f"{len(self.shares)} running"] if self.shares else []
         parts += [f"{60 * done / (time.monotonic() - self.began):.1f} per minute"] if done else []
         parts += [f"about {duration(self.remaining)} left"] if self.remaining is not None else []
@@ -114,9 +125,8 @@ class Display:
     ) -> None:
         if self.live:
             self.bar.stop()
-        done = sum(self.counts[status] for status in ("complete", "diverged", "failed"))
-        if kind is not None or done < self.total:
-            self.say(f"stopped: {done} of {self.total} done. The same command resumes from here.")
+        if kind is not None or self.done + self.counts["held"] < self.total:
+            self.say(f"stopped: {self.done} of {self.total} done. The same command resumes from here.")
         if self.counts:
             self.say(f"{self._tally()} in {duration(time.monotonic() - self.began)}: {self.sweep}")
         for reason, count in self.broken.most_common():

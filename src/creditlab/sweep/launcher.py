@@ -30,6 +30,14 @@ class SweepFailed(RuntimeError):
     """Some runs of a sweep failed; the message says how many."""
 
 
+class LeftToOthers(RuntimeError):
+    """Runs of a sweep are left to other commands, which are working on them; the message says how many."""
+
+    def __init__(self, number: int, remedy: str) -> None:
+        runs = "1 run is" if number == 1 else f"{number} runs are"
+        super().__init__(f"{runs} left to other commands, which are working on them. {remedy}")
+
+
 @dataclass
 class Worklist:
     """The runs that a sweep has to do, and how many of its runs need nothing."""
@@ -47,6 +55,10 @@ class Worklist:
         parts += [f"{self.failed} failed before"] if self.failed else []
         parts += [f"{len(self.elsewhere)} under way elsewhere"] if self.elsewhere else []
         return ", ".join(parts)
+
+    def left_to_others(self) -> list[Planned]:
+        """The runs among `elsewhere` that are not finished by now."""
+        return [run for run, _ in self.elsewhere if not records.read_run(run.folder).finished]
 
 
 def must_run(run: records.Run, retry: str) -> bool:
@@ -137,7 +149,9 @@ class SweepLauncher(Launcher):
         return {}
 
     def start(self, worklist: Worklist, sweep: Path) -> None:
-        """Start the runs of `worklist.to_do`. Raises SweepFailed if some are known to have failed."""
+        """Start the runs of `worklist.to_do`. Raises SweepFailed if some are known to have failed, and LeftToOthers if
+        runs should have been finished by now, but other commands are still working on them.
+        """
         raise NotImplementedError
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

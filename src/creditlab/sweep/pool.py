@@ -2,8 +2,11 @@
 
 Each worker process takes a new run when it has ended one. The runs that will take longest come first. A run that fails,
 or that kills its worker, stops no other run: it is listed at the end with its cause, and the sweep's exit status is
-then not zero. After the first Ctrl-C every worker finishes its step, writes a checkpoint and ends. A second Ctrl-C
-kills the workers at once.
+then not zero. A worker that dies while it starts has begun no run. It is replaced, and the sweep ends for this cause
+only if no worker is left and the last `STARTS` of them died in this way.
+
+After the first Ctrl-C every worker finishes its step, writes a checkpoint and ends. A second Ctrl-C kills the workers
+at once. If this process itself is killed, its workers end as after the first Ctrl-C.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import contextlib
 import os
 import selectors
 import signal
+import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,53 +26,86 @@ from creditlab import interrupt, records
 from creditlab.keys import PositiveInt
 from creditlab.lock import Held, hold
 from creditlab.sweep.display import Display
-from creditlab.sweep.launcher import SweepFailed, SweepLauncher, Worklist
+from creditlab.sweep.launcher import LeftToOthers, SweepFailed, SweepLauncher, Worklist, worklist_of
 from creditlab.sweep.plan import Planned
 from creditlab.sweep.pool_worker import PoolWorker
 from creditlab.sweep.schedule import Schedule
+
+STARTS = 3  # workers that may die in a row while they start
+PAUSE = 1.0  # seconds between two looks at the runs of other commands
 
 
 class PoolLauncher(SweepLauncher):
     """`workers`: how many processes; None for one per device, or one per core that this process may use. `devices`: the
     workers take turns on these; None for the `device` of each run. `together`: how many runs a worker trains at once,
-    if they differ in the seed alone.
+    if they differ in the seed alone. `wait`: whether to wait for the runs that other commands are working on, and to do
+    those that they leave unfinished.
     """
 
-    def __init__(self, workers: PositiveInt | None, devices: list[str] | None, together: PositiveInt) -> None:
-        self.workers, self.devices, self.together = workers, list(devices or []), together
+    def __init__(
+        self, workers: PositiveInt | None, devices: list[str] | None, together: PositiveInt, wait: bool
+    ) -> None:
+        self.workers, self.devices, self.together, self.wait = workers, list(devices or []), together, wait
         self.preflight_devices = self.devices
 
     def start(self, worklist: Worklist, sweep: Path) -> None:
         workers = self.workers or len(self.devices) or len(os.sched_getaffinity(0))
         interrupt.watch(signal.SIGINT, signal.SIGTERM)
+        ended, given = Counter[str](), 0
         with open(sweep / "workers.log", "ab") as log:
-            ended = run_all(worklist, sweep, workers, self.devices, log, self.together)
-        if interrupt.asked():
-            raise interrupt.Interrupted
+            while True:
+                ended += run_all(worklist, sweep, workers, self.devices, log, self.together)
+                given += len(worklist.to_do)
+                if interrupt.asked():
+                    raise interrupt.Interrupted
+                stopped = given - ended.total() + ended["interrupted"]
+                elsewhere = worklist.left_to_others()
+                if not (self.wait and elsewhere) or ended["lost"] or stopped:
+                    break
+                worklist = next_worklist(elsewhere)
         if ended["failed"]:
-            number = f"{ended['failed']} of {len(worklist.to_do)}"
-            raise SweepFailed(f"{number} runs failed. The same command runs only these again.")
+            raise SweepFailed(f"{ended['failed']} of {given} runs failed. The same command runs only these again.")
         if ended["lost"]:
             raise SweepFailed("another process has taken over this sweep.")
-        if left := len(worklist.to_do) - ended.total() + ended["interrupted"]:
+        if stopped:
             raise SweepFailed(
-                f"{left} runs are not finished, because the workers were stopped. The same command resumes."
+                f"{stopped} runs are not finished, because the workers were stopped. The same command resumes."
             )
+        if elsewhere:
+            raise LeftToOthers(len(elsewhere), "hydra.launcher.wait=true waits for them.")
+
+
+def next_worklist(elsewhere: Sequence[Planned]) -> Worklist:
+    """Wait for the runs that other commands are working on. Returns what is to do when some of them were left
+    unfinished, or when all have ended.
+    """
+    number = len(elsewhere)
+    print(f"waiting for {number} {'run' if number == 1 else 'runs'} of other commands", file=sys.stderr)
+    worklist = worklist_of(elsewhere, {})
+    while worklist.elsewhere and not worklist.to_do and not interrupt.asked():
+        time.sleep(PAUSE)
+        worklist = worklist_of(worklist.left_to_others(), {})
+    return worklist
 
 
 def run_all(
     worklist: Worklist, sweep: Path, workers: int, devices: Sequence[str], log: IO[bytes], together: int
 ) -> Counter[str]:
     """Train the runs of `worklist` on `workers` processes, which take turns on `devices` and train up to `together`
-    runs at once. Their output goes to `log`. Returns how many runs ended with each status.
+    runs at once. Their output goes to `log`. Returns how many runs ended with each status. Runs that another process
+    turns out to be working on join `worklist.elsewhere`.
     """
     with Display(str(worklist), len(worklist.to_do), sweep) as display, selectors.DefaultSelector() as answers:
-        pool = Pool(Schedule(worklist.to_do, worklist.expectation), sweep, display, answers, together)
+        pool = Pool(worklist, sweep, display, answers, log, together)
         try:
-            for number in range(min(workers, len(worklist.to_do))):
-                pool.hire(PoolWorker(log, devices[number % len(devices)] if devices else None))
-            pool.work()
-        except BaseException:
+            try:
+                for number in range(min(workers, len(worklist.to_do))):
+                    pool.hire(devices[number % len(devices)] if devices else None)
+                pool.work()
+            except Exception:
+                pool.end()
+                raise
+        except KeyboardInterrupt:
             for worker in pool.workers:
                 worker.process.kill()
             raise
@@ -75,27 +113,51 @@ def run_all(
 
 
 class Pool:
-    """Hands the runs of `schedule` to workers, and tells `display` how each run goes."""
+    """Hands the runs of `worklist` to workers, and tells `display` how each run goes."""
 
     def __init__(
-        self, schedule: Schedule, sweep: Path, display: Display, answers: selectors.BaseSelector, together: int
+        self,
+        worklist: Worklist,
+        sweep: Path,
+        display: Display,
+        answers: selectors.BaseSelector,
+        log: IO[bytes],
+        together: int,
     ) -> None:
-        self.schedule, self.sweep, self.display = schedule, sweep, display
-        self.answers, self.together = answers, together
+        self.schedule, self.elsewhere = Schedule(worklist.to_do, worklist.expectation), worklist.elsewhere
+        self.sweep, self.display, self.answers, self.log = sweep, display, answers, log
+        self.together = together
         self.stopping = False
+        self.dead_starts = 0  # workers in a row that died while they started
 
     @property
     def workers(self) -> list[PoolWorker]:
         return [key.data for key in self.answers.get_map().values()]
 
-    def hire(self, worker: PoolWorker) -> None:
+    def hire(self, device: str | None) -> None:
+        """Start a worker and hand it its first runs."""
+        try:
+            worker = PoolWorker(self.log, device)
+        except OSError as error:  # too many processes, or no memory
+            self.count_dead_start(str(error), device)
+            return
         self.answers.register(worker.answers, selectors.EVENT_READ, worker)
         self.give(worker)
+
+    def count_dead_start(self, cause: str, device: str | None) -> None:
+        """A worker died while it started. Replace it, unless too many have died in this way."""
+        self.dead_starts += 1
+        if self.dead_starts < STARTS:
+            self.hire(device)
+        elif not self.workers:
+            raise SweepFailed(f"no worker could start: {cause}. {self.log.name} has the last output.")
+        else:
+            self.display.say(f"a worker could not start: {cause}. The sweep goes on with {len(self.workers)}.")
 
     def give(self, worker: PoolWorker) -> None:
         """Hand `worker` its next runs. If none is left, close its orders, so that it ends."""
         if not self.schedule:
-            worker.orders.close()
+            worker.dismiss()
             return
         self.check_folder()
         runs = self.schedule.take(self.together)
@@ -123,8 +185,21 @@ class Pool:
         for worker in self.workers:
             worker.process.send_signal(signal.SIGTERM)
 
+    def end(self) -> None:
+        """Have every worker end after a checkpoint, and wait for that without reading its answers."""
+        workers = self.workers
+        for worker in workers:
+            worker.process.send_signal(signal.SIGTERM)
+            worker.dismiss()
+            worker.answers.close()
+        for worker in workers:
+            worker.process.wait()
+
     def listen(self, worker: PoolWorker) -> None:
+        was_ready = worker.ready
         messages = worker.messages()
+        if worker.ready and not was_ready:
+            self.dead_starts = 0
         if messages is None:
             self.remove(worker)
         for message in messages or []:
@@ -145,6 +220,8 @@ class Pool:
         if status == "lost":
             self.check_folder()
             self.schedule.clear()  # whoever took over (SLURM's second copy of this task, say) trains the others
+        if status == "held":
+            self.elsewhere.append((run, problem))
         seconds = self.display.finished(run, status, problem)
         self.schedule.expectation.learn(run.config, seconds)
 
@@ -152,9 +229,14 @@ class Pool:
         """Remove a worker that has ended. If it died during a run, the run has failed and a new worker replaces it."""
         self.answers.unregister(worker.answers)
         cause, runs = worker.cause_of_end(), list(worker.runs.values())
-        if not worker.ready and not self.stopping:
-            raise SweepFailed(f"a worker could not start: {cause}. {worker.log.name} has its last output.")
-        stopped = self.stopping and worker.process.returncode == -signal.SIGTERM
+        stopped = self.stopping and (not worker.ready or worker.process.returncode == -signal.SIGTERM)
+        if not worker.ready and not stopped:
+            self.schedule.put_back(runs)
+            for run in runs:
+                self.display.withdrawn(run)
+            if self.schedule:
+                self.count_dead_start(cause, worker.device)
+            return
         for run in runs:
             if not stopped:
                 with contextlib.suppress(OSError, Held):  # the folder is gone or full, or another process holds it
@@ -162,10 +244,13 @@ class Pool:
                     with hold(run.folder):
                         records.fail(run.folder, run.config, cause, step=None)
             self.settle(run, "interrupted" if stopped else "failed", "" if stopped else cause)
-        if runs and self.schedule and not stopped:
-            self.hire(worker.successor())
+        if self.schedule and not worker.leaves:
+            self.hire(worker.device)
 
     def seconds_left(self) -> float | None:
+        """How long the sweep will still take; None if that is not known, or if it stops before its end."""
+        if self.stopping:
+            return None
         waiting = self.schedule.seconds()
         if waiting is None or not self.workers:
             return None

@@ -21,7 +21,7 @@ class PoolWorker:
     """
 
     def __init__(self, log: IO[bytes], device: str | None) -> None:
-        self.log, self.device = log, device
+        self.device = device
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
@@ -45,10 +45,6 @@ class PoolWorker:
         self.leaves = False  # it was asked to stop and takes no more orders
         self.incomplete_line = b""
 
-    def successor(self) -> PoolWorker:
-        """A new worker that replaces this one."""
-        return PoolWorker(self.log, self.device)
-
     def start(self, runs: Sequence[Planned]) -> None:
         """Have it train `runs` together."""
         self.runs = {run.folder.name: run for run in runs}
@@ -57,6 +53,11 @@ class PoolWorker:
         with contextlib.suppress(BrokenPipeError):  # it has died: the end of its answers will show that
             self.orders.write(json.dumps(order).encode() + b"\n")
             self.orders.flush()
+
+    def dismiss(self) -> None:
+        """Have it end, since no more orders will come."""
+        with contextlib.suppress(BrokenPipeError):  # it has died: the end of its answers will show that
+            self.orders.close()
 
     def messages(self) -> list[dict] | None:
         """Its answers since the last call; None when it has ended."""

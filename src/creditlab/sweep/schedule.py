@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from creditlab import records
 from creditlab.sweep.plan import Planned
@@ -80,6 +80,11 @@ class Schedule:
         if not waiting:
             del self.kinds[kind]
         return taken
+
+    def put_back(self, runs: Sequence[Planned]) -> None:
+        """Have `runs`, which were taken, wait again: their worker died before it began them."""
+        for run in reversed(runs):
+            self.kinds[_kind(run.config)].appendleft(run)
 
     def _urgency(self, kind: str) -> float:
         config = self.kinds[kind][0].config

@@ -6,8 +6,9 @@
           {"run": …, "status": …, "problem": …}               at the end of a run
 
 It imports torch once and trains many runs. If a run fails, it answers with the cause and goes on with the next order.
-SIGTERM asks it to stop: it ends at the next step, after a checkpoint. If the sweep's own process is killed, the worker
-finishes its run. `pool_worker` is this process as the sweep sees it.
+SIGTERM asks it to stop: it ends at the next step, after a checkpoint. So does the end of standard input, which comes at
+once if the sweep's own process is killed: no worker outlives its sweep by more than a step and a checkpoint.
+`pool_worker` is this process as the sweep sees it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,37 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from creditlab import interrupt
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)  # blocked while the process starts, until it can obey
+
+
+def orders() -> Iterator[list[dict[str, Any]]]:
+    """The orders of standard input, as they come. When it ends, this process is asked to stop. An incomplete last line
+    is dropped: the sweep's process was killed while it wrote that line.
+    """
+    source, lines = os.dup(sys.stdin.fileno()), SimpleQueue[bytes | None]()
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())  # a user's code must not read the orders
+
+    def read() -> None:
+        incomplete_line = b""
+        while received := os.read(source, 1 << 16):
+            *complete, incomplete_line = (incomplete_line + received).split(b"\n")
+            for line in complete:
+                lines.put(line)
+        interrupt.ask(signal.SIGTERM)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (line := lines.get()) is not None:
+        yield json.loads(line)
 
 
 def main() -> None:
@@ -40,21 +65,20 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of a user's code must not get into the answers
 
     def answer(message: Mapping[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the sweep was killed: finish the run all the same
+        with contextlib.suppress(BrokenPipeError):  # the sweep was killed: write the checkpoint all the same
             answers.write(json.dumps(message) + "\n")
             answers.flush()
 
     folders: dict[str, Path] = {}  # of all runs so far, by name
     statuses: set[str] = set()  # with which runs have ended
 
-    def begin(order: Mapping[str, Any]) -> tuple[str, Opening]:
-        folder = Path(order["folder"])
-        folders[folder.name] = folder
+    def begin(run: Mapping[str, Any]) -> tuple[str, Opening]:
+        folder = Path(run["folder"])
 
         def report(step: int, steps: int, metrics: Mapping[str, float]) -> None:
             answer({"run": folder.name, "step": step, "steps": steps})
 
-        return folder.name, open_trainer(order["config"], folder, report, order["hydra"])
+        return folder.name, open_trainer(run["config"], folder, report, run["hydra"])
 
     def settle(name: str, error: BaseException | None) -> None:
         status, problem = outcome(folders[name], error)
@@ -76,10 +100,14 @@ def main() -> None:
                 return "failed", f"{type(error).__name__}: {error}"
 
     answer({"ready": True})
-    for line in sys.stdin:
-        orders = json.loads(line)
-        prepare_process(orders[0]["config"]["threads"])
-        train_together(dict(map(begin, orders)), settle)
+    for order in orders():
+        folders |= {Path(run["folder"]).name: Path(run["folder"]) for run in order}
+        if interrupt.asked():
+            for run in order:
+                settle(Path(run["folder"]).name, interrupt.Interrupted())
+            return
+        prepare_process(order[0]["config"]["threads"])
+        train_together(dict(map(begin, order)), settle)
         if "interrupted" in statuses:
             return
 

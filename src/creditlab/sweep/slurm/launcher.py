@@ -19,7 +19,7 @@ from typing import Any
 from creditlab.config import ConfigError
 from creditlab.keys import Count, Positive, PositiveInt
 from creditlab.sweep.display import duration
-from creditlab.sweep.launcher import SweepLauncher, Worklist
+from creditlab.sweep.launcher import LeftToOthers, SweepLauncher, Worklist
 from creditlab.sweep.plan import Planned
 from creditlab.sweep.slurm import snapshot
 from creditlab.sweep.slurm.follow import follow
@@ -81,11 +81,14 @@ class SlurmLauncher(SweepLauncher):
         tasks = list(self.pack(worklist))
         sizes = [min(self.max_array_size, len(tasks) - i) for i in range(0, len(tasks), self.max_array_size)]
         self._announce(worklist, sweep, tasks, sizes)
-        if self.dry_run or not tasks:
+        if self.dry_run:
             return
-        submission = self._submit(sweep, tasks, sizes)
-        if self.wait:
-            follow(worklist, submission, sweep)
+        if tasks:
+            submission = self._submit(sweep, tasks, sizes)
+            if self.wait:
+                follow(worklist, submission, sweep)
+        if self.wait and (elsewhere := worklist.left_to_others()):
+            raise LeftToOthers(len(elsewhere), f"creditlab-status {sweep} shows when they have ended.")
 
     @property
     def at_once(self) -> int:
