@@ -51,19 +51,19 @@ def main() -> None:
         "recipe", "network", "epochs or steps", "runs", "test accuracy %", "goal", "published", "minutes a run"
     )
     for recipe in chosen.only:
-        found = [r for r in runs if r.finished and r.config and r.config["choices"]["algorithm"] == recipe]
-        if not found:
+        finished = [r for r in runs if r.finished and r.config and r.config["choices"]["algorithm"] == recipe]
+        if not finished:
             continue
-        config = found[0].config
+        config = finished[0].config
         assert config is not None
         widths = "-".join(map(str, config["architecture"]["widths"]))
         training = config["training"]
         length = f"{training['epochs']:g} epochs" if training["epochs"] else f"{training['steps']} steps"
-        accuracies = [100 * r.metrics["test/accuracy"] for r in found]
-        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(found) > 1 else ""
-        minutes = statistics.mean(r.summary["seconds"] for r in found) / 60
+        accuracies = [100 * r.metrics["test/accuracy"] for r in finished]
+        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(finished) > 1 else ""
+        minutes = statistics.mean(r.summary["seconds"] for r in finished) / 60
         mean = f"{statistics.mean(accuracies):.2f}{spread}"
-        table.add_row(recipe, f"784-{widths}-10", length, str(len(found)), mean, *GOALS[recipe], f"{minutes:.1f}")
+        table.add_row(recipe, f"784-{widths}-10", length, str(len(finished)), mean, *GOALS[recipe], f"{minutes:.1f}")
     Console(width=160).print(table)
 
 

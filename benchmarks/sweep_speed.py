@@ -83,12 +83,15 @@ def sweep(folder: Path, name: str, runs: int, workers: int, steps: int) -> Sweep
 def overhead(folder: Path, runs: int) -> None:
     console.print(f"\n[bold]Overhead[/] of {runs} runs on a warm worker; {load()}")
     done = sweep(folder, "overhead", runs + 2, 1, OVERHEAD_STEPS)
-    told = [{part: s for part, s in parts.items() if part != STEPS} for parts in done.anatomy]
-    by_part = {part: [parts.get(part, Seconds()) for parts in told] for part in dict.fromkeys(itertools.chain(*told))}
+    parts_of_runs = [{part: s for part, s in parts.items() if part != STEPS} for parts in done.anatomy]
+    by_part = {
+        part: [parts.get(part, Seconds()) for parts in parts_of_runs]
+        for part in dict.fromkeys(itertools.chain(*parts_of_runs))
+    }
     rows = [[f"  {part}", *spread(s, 1000, 1), ""] for part, s in by_part.items()]
     rows.sort(key=lambda row: -float(row[1]))
-    everything = [total(parts.values()) for parts in told]
-    not_asked = [total(s for part, s in parts.items() if not part.endswith(ASKED)) for parts in told]
+    everything = [total(parts.values()) for parts in parts_of_runs]
+    not_asked = [total(s for part, s in parts.items() if not part.endswith(ASKED)) for parts in parts_of_runs]
     rows.append(["all but the training steps", *spread(everything, 1000, 1), ""])
     rows.append(["… less evaluations and instruments", *spread(not_asked, 1000, 1), "≤ 100"])
     show("Milliseconds a run", ["", *SPREAD, "goal"], rows)

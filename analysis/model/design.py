@@ -106,7 +106,7 @@ class Design:
         return matrix
 
     @cached_property
-    def place(self) -> dict[Term, list[int]]:
+    def columns_of(self) -> dict[Term, list[int]]:
         """Where the columns of each effect stand among those of all effects."""
         ends = np.cumsum([0, *map(self.df, self.effects)])
         return {term: list(range(a, b)) for term, a, b in zip(self.effects, ends, ends[1:], strict=False)}

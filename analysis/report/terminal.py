@@ -181,8 +181,9 @@ def _print_concordance(console: Console, concordance: Table) -> None:
             console,
             "The m raters (the levels compared) rank n items: test samples by loss, or pairs of classes by how often "
             "one is confused with the other, averaged over the runs of each seed, then over seeds. "
-            f"CI: {DRAWS} bootstrap draws over samples; of confusion, jackknife over classes. Floor: 1/m, the chance level. Ceiling: the W to expect if "
-            "raters differed by their seeds alone. ρ: mean Spearman correlation of pairs of raters. "
+            f"CI: {DRAWS} bootstrap draws over samples; of confusion, jackknife over classes. "
+            "Floor: 1/m, the chance level. Ceiling: the W to expect if raters differed by their seeds alone. "
+            "ρ: mean Spearman correlation of pairs of raters. "
             "p: by permutation; with thousands of items it is not informative, so read W between floor and ceiling.",
         )
     else:

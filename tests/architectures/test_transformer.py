@@ -245,7 +245,7 @@ def test_a_rule_learns_from_targets_at_every_token_or_refuses(plan: Any, algorit
         return transformer(EVERY, generator, **keys)
 
     if algorithm in ("dfa", "local", "node_perturbation", "ff", "ff_naive", "bp_goodness", "pepita"):
-        with pytest.raises(ValueError, match=r"targets=all, and .* take dataset.targets=last|inputs are tokens"):
+        with pytest.raises(ValueError, match=r"targets=all, and .* use dataset.targets=last|inputs are tokens"):
             bind_target(node)(network, EVERY, draw, torch.Generator())
         return
     rule = bind_target(node)(network, EVERY, draw, seeding.generator(0, "feedback"))
