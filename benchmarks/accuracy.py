@@ -48,7 +48,7 @@ def main() -> None:
         subprocess.run(command, check=True)
     runs = records.read_sweep(Path("multirun/accuracy"))
     table = Table(
-        "recipe", "network", "epochs or steps", "runs", "test accuracy %", "goal", "published", "minutes a run"
+        "recipe", "network", "epochs or steps", "runs", "test accuracy %", "goal", "published", "minutes per run"
     )
     for recipe in chosen.only:
         finished = [r for r in runs if r.finished and r.config and r.config["choices"]["algorithm"] == recipe]

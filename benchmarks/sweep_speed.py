@@ -94,7 +94,7 @@ def overhead(folder: Path, runs: int) -> None:
     not_asked = [total(s for part, s in parts.items() if not part.endswith(ASKED)) for parts in parts_of_runs]
     rows.append(["all but the training steps", *spread(everything, 1000, 1), ""])
     rows.append(["… less evaluations and instruments", *spread(not_asked, 1000, 1), "≤ 100"])
-    show("Milliseconds a run", ["", *SPREAD, "goal"], rows)
+    show("Milliseconds per run", ["", *SPREAD, "goal"], rows)
 
     (starts,), (last,) = done.starts.values(), done.ends.values()
     periods = [b - a for a, b in itertools.pairwise(starts)]
@@ -112,7 +112,7 @@ def planning(folder: Path, rounds: int, runs: int = 100) -> None:
         )
         assert many[0].returncode == one[0].returncode == 2, many[0].stderr
         taken.append((many[1] - one[1]) / runs)
-    show("Milliseconds a run, in the parent", SPREAD, [spread(taken, 1000, 1)])
+    show("Milliseconds per run, in the parent", SPREAD, [spread(taken, 1000, 1)])
 
 
 def scaling(folder: Path, rounds: int, runs: int, steps: int) -> None:
