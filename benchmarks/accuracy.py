@@ -35,18 +35,21 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=GOALS, default=list(GOALS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", default="null")
+    parser.add_argument("--sweep", default="accuracy", help="name of the sweep's folder in multirun")
+    parser.add_argument("--set", nargs="*", default=[], help="further overrides, such as training.epochs=0.1")
     chosen = parser.parse_args()
     for recipe in chosen.only:
         keys = [
             f"+experiment=mnist/{recipe}",
             f"dataset.root={chosen.root.resolve()}",
             "metrics=none",
-            "sweep=accuracy",
+            f"sweep={chosen.sweep}",
         ]
         keys += [f"seed=range({chosen.seeds})", f"hydra.launcher.workers={chosen.workers}"]
+        keys += chosen.set
         command = [sys.executable, "-m", "creditlab", "-m", *keys]
         subprocess.run(command, check=True)
-    runs = records.read_sweep(Path("multirun/accuracy"))
+    runs = records.read_sweep(Path("multirun") / chosen.sweep)
     table = Table(
         "recipe", "network", "epochs or steps", "runs", "test accuracy %", "goal", "published", "minutes per run"
     )
