@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test cluster reproduce smoke lint types docs clean
+.PHONY: install demo test cluster reproduce smoke benchmarks lint types docs clean
 
 install: .venv/installed
 
@@ -33,6 +33,22 @@ reproduce: install # STUDY=rank_collapse or what_how, BUDGET=smoke, small or ful
 smoke: install # every experiment of both studies for a few steps, which needs no data
 	$(BIN)/python -m benchmarks.reproduce what_how --budget smoke
 	$(BIN)/python -m benchmarks.reproduce rank_collapse --budget smoke
+
+benchmarks: install # each once, at a tiny size, to show that it runs; those that need images only with CREDITLAB_DATA
+	$(BIN)/python -m benchmarks.analysis_speed --runs 200 --metrics 10
+	$(BIN)/python -m benchmarks.attention --rounds 1
+	$(BIN)/python -m benchmarks.command_line --calls 1
+	$(BIN)/python -m benchmarks.error_rates --draws 2
+	$(BIN)/python -m benchmarks.es_rank --population 4 --rates 0.1 --seeds 1 --steps 20 --targets 0.1
+	$(BIN)/python -m benchmarks.step_time --rounds 1 --networks convnet
+	$(BIN)/python -m benchmarks.sweep_planning --runs 1000
+	$(BIN)/python -m benchmarks.sweep_speed --runs 2 --steps 20 --rounds 1
+	$(BIN)/python -m benchmarks.together --rounds 1 --steps 10 --seeds 2 --kinds tiny --rules bp
+	$(BIN)/python -m benchmarks.training_speed --rounds 1 --steps 20 --usual-steps 20
+ifdef CREDITLAB_DATA
+	$(BIN)/python -m benchmarks.instruments --root $(CREDITLAB_DATA) --networks MLP --options light --repeats 1
+	$(BIN)/python -m benchmarks.accuracy --root $(CREDITLAB_DATA) --only bp --sweep tiny_accuracy --set training.epochs=0.05
+endif
 
 lint: install
 	$(BIN)/ruff check .

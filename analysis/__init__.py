@@ -54,3 +54,10 @@ def __getattr__(name: str) -> Any:
         if name in statistics():
             return statistics()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What an editor and a notebook offer: the two functions above and every statistic."""
+    from creditlab.analysis.catalogue import statistics
+
+    return sorted({*globals(), *statistics()})

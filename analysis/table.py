@@ -56,9 +56,10 @@ class Table:
         """How Jupyter shows the table: title, what a row is, the first rows, notes."""
         more = f"<p>… and {len(self) - SHOWN} more rows in <code>.frame</code></p>" if len(self) > SHOWN else ""
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        rows = self.frame.head(SHOWN).to_html(index=False, float_format="{:.4g}".format, na_rep="–")
         return (
             f"<h4>{html.escape(self.title)}</h4><p>{html.escape(self.row)}</p>"
-            f"{self.frame.head(SHOWN).to_html(index=False)}{more}{f'<ul>{notes}</ul>' if notes else ''}"
+            f"{rows}{more}{f'<ul>{notes}</ul>' if notes else ''}"
         )
 
 

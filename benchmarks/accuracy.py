@@ -35,35 +35,38 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=GOALS, default=list(GOALS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", default="null")
+    parser.add_argument("--sweep", default="accuracy", help="name of the sweep's folder in multirun")
+    parser.add_argument("--set", nargs="*", default=[], help="further overrides, such as training.epochs=0.1")
     chosen = parser.parse_args()
     for recipe in chosen.only:
         keys = [
             f"+experiment=mnist/{recipe}",
             f"dataset.root={chosen.root.resolve()}",
             "metrics=none",
-            "sweep=accuracy",
+            f"sweep={chosen.sweep}",
         ]
         keys += [f"seed=range({chosen.seeds})", f"hydra.launcher.workers={chosen.workers}"]
+        keys += chosen.set
         command = [sys.executable, "-m", "creditlab", "-m", *keys]
         subprocess.run(command, check=True)
-    runs = records.read_sweep(Path("multirun/accuracy"))
+    runs = records.read_sweep(Path("multirun") / chosen.sweep)
     table = Table(
-        "recipe", "network", "epochs or steps", "runs", "test accuracy %", "goal", "published", "minutes a run"
+        "recipe", "network", "epochs or steps", "runs", "test accuracy %", "goal", "published", "minutes per run"
     )
     for recipe in chosen.only:
-        found = [r for r in runs if r.finished and r.config and r.config["choices"]["algorithm"] == recipe]
-        if not found:
+        finished = [r for r in runs if r.finished and r.config and r.config["choices"]["algorithm"] == recipe]
+        if not finished:
             continue
-        config = found[0].config
+        config = finished[0].config
         assert config is not None
         widths = "-".join(map(str, config["architecture"]["widths"]))
         training = config["training"]
         length = f"{training['epochs']:g} epochs" if training["epochs"] else f"{training['steps']} steps"
-        accuracies = [100 * r.metrics["test/accuracy"] for r in found]
-        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(found) > 1 else ""
-        minutes = statistics.mean(r.summary["seconds"] for r in found) / 60
+        accuracies = [100 * r.metrics["test/accuracy"] for r in finished]
+        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(finished) > 1 else ""
+        minutes = statistics.mean(r.summary["seconds"] for r in finished) / 60
         mean = f"{statistics.mean(accuracies):.2f}{spread}"
-        table.add_row(recipe, f"784-{widths}-10", length, str(len(found)), mean, *GOALS[recipe], f"{minutes:.1f}")
+        table.add_row(recipe, f"784-{widths}-10", length, str(len(finished)), mean, *GOALS[recipe], f"{minutes:.1f}")
     Console(width=160).print(table)
 
 

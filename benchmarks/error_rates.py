@@ -71,7 +71,7 @@ def block(draws: int, cores: str) -> None:
         rows.append([f"{levels} × 2", words, str(seeds), *wrong, *held])
     columns = ["cells", "spread", "seeds", "F: p < .05", "repeated measures", "permutation", "aligned ranks"]
     columns += ["all pairs: Tukey", "paired, all", "a pair: paired"]
-    show(f"seeds as a block: shares of {draws} sweeps without an effect ({cores})", columns, rows)
+    show(f"paired by seed: shares of {draws} sweeps without an effect ({cores})", columns, rows)
 
 
 def of_fingerprint(draws: int, cores: str) -> None:

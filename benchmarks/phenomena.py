@@ -64,12 +64,12 @@ def cell(values: Sequence[float]) -> str:
 
 def grouped(sweep: Path, factors: Sequence[str]) -> dict[str, list[Run]]:
     """Finished runs by their levels of `factors`, seeds together."""
-    found: dict[str, list[Run]] = {}
+    groups: dict[str, list[Run]] = {}
     for run in records.read_sweep(sweep):
         if run.finished and run.config is not None:
             flat = records.flatten(run.config) | run.config["choices"]
-            found.setdefault(" ".join(f"{flat[f]}" for f in factors), []).append(run)
-    return found
+            groups.setdefault(" ".join(f"{flat[f]}" for f in factors), []).append(run)
+    return groups
 
 
 def last(run: Run, name: str) -> float:

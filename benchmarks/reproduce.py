@@ -46,8 +46,8 @@ def before(path: Path, study: str) -> list[str]:
 
 def tables_of(study: str, name: str) -> list[str]:
     """What the claims need of the analysis of an experiment's runs, and the two tables that all begin with."""
-    told = [claim for claim in claims(study) if claim.get("sweep", claim["experiment"]) == name]
-    return sorted({"anova", "concordance", *(claim["table"]["table"] for claim in told if "table" in claim)})
+    about_it = [claim for claim in claims(study) if claim.get("sweep", claim["experiment"]) == name]
+    return sorted({"anova", "concordance", *(claim["table"]["table"] for claim in about_it if "table" in claim)})
 
 
 def give(*words: str) -> int:
@@ -65,9 +65,9 @@ def main() -> int:
     chosen = parser.parse_args()
     paths = sorted((EXPERIMENTS / chosen.study).glob("*.yaml"))
     if unknown := sorted(set(chosen.only or ()) - {path.stem for path in paths}):
-        known = [path.stem for path in paths]
-        hint = did_you_mean(unknown[0], known)
-        parser.error(f"{chosen.study} has no experiment {unknown[0]!r}.{hint} It has {', '.join(known)}.")
+        names = [path.stem for path in paths]
+        hint = did_you_mean(unknown[0], names)
+        parser.error(f"{chosen.study} has no experiment {unknown[0]!r}.{hint} It has {', '.join(names)}.")
     asked = [path for path in paths if not chosen.only or path.stem in chosen.only]
     failed, refused = [], []
     named = [name for path in asked for name in (*before(path, chosen.study), sweep_of(path))]

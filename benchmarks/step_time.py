@@ -91,7 +91,7 @@ def main() -> None:
     console.print(load())
     rows = [row for name in chosen.networks for row in compare(name, chosen.device, chosen.rounds)]
     columns = ("", *SPREAD, "plain over it, wall", "processor")
-    show(f"Milliseconds a step, {chosen.device}, {chosen.rounds} rounds", columns, rows)
+    show(f"Milliseconds per step, {chosen.device}, {chosen.rounds} rounds", columns, rows)
 
 
 if __name__ == "__main__":

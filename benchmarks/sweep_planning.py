@@ -70,14 +70,16 @@ def write_records(sweep: Path, like: Path, runs: int) -> None:
 def measured(arguments: list[str], folder: Path, expected: str) -> list[str]:
     """Seconds by the wall, of the processor, and MiB at most, of a command that prints `expected`."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    with open(folder / "said", "w+") as said:
+    with open(folder / "output", "w+") as output:
         began = time.perf_counter()
         environment = {**os.environ, "PYTHONPATH": path}
-        process = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, stdout=said, stderr=said)
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=folder, env=environment, stdout=output, stderr=output
+        )
         _, _, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
-        said.seek(0)
-        text = said.read()
+        output.seek(0)
+        text = output.read()
         assert expected in text, text
     return [f"{seconds:.1f}", f"{used.ru_utime + used.ru_stime:.1f}", f"{used.ru_maxrss / 1024:.0f}"]
 
@@ -95,13 +97,13 @@ def main() -> None:
             folder = Path(name)
             write_records(folder / "multirun" / "many", template(folder / "one"), runs)
             began = time.perf_counter()
-            found = sum(1 for _ in records.run_folders(folder / "multirun" / "many"))
+            finished = sum(1 for _ in records.run_folders(folder / "multirun" / "many"))
             scan = time.perf_counter() - began
             factors = [f"algorithm={','.join(RULES)}", f"optimiser={','.join(OPTIMISERS)}"]
             keys = ["hydra/launcher=slurm", "hydra.launcher.dry_run=true", "sweep=many", *factors, *SMALL]
             command = ["-m", "creditlab", "-m", *keys, f"seed=range({runs // COMBINATIONS})"]
-            planned = measured(command, folder, f"{runs // 100} runs to do, {found} finished before")
-            status = measured(["-m", "creditlab.sweep.status", "multirun/many"], folder, f"{found} complete")
+            planned = measured(command, folder, f"{runs // 100} runs to do, {finished} finished before")
+            status = measured(["-m", "creditlab.sweep.status", "multirun/many"], folder, f"{finished} complete")
             rows.append([f"{runs:,}", *planned, *status, f"{scan:.2f}"])
     columns = ["runs", "plan, s", "processor", "MiB", "status, s", "processor", "MiB", "finding the folders, s"]
     show("Of a sweep that is nearly done", columns, rows)

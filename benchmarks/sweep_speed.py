@@ -83,15 +83,18 @@ def sweep(folder: Path, name: str, runs: int, workers: int, steps: int) -> Sweep
 def overhead(folder: Path, runs: int) -> None:
     console.print(f"\n[bold]Overhead[/] of {runs} runs on a warm worker; {load()}")
     done = sweep(folder, "overhead", runs + 2, 1, OVERHEAD_STEPS)
-    told = [{part: s for part, s in parts.items() if part != STEPS} for parts in done.anatomy]
-    by_part = {part: [parts.get(part, Seconds()) for parts in told] for part in dict.fromkeys(itertools.chain(*told))}
+    parts_of_runs = [{part: s for part, s in parts.items() if part != STEPS} for parts in done.anatomy]
+    by_part = {
+        part: [parts.get(part, Seconds()) for parts in parts_of_runs]
+        for part in dict.fromkeys(itertools.chain(*parts_of_runs))
+    }
     rows = [[f"  {part}", *spread(s, 1000, 1), ""] for part, s in by_part.items()]
     rows.sort(key=lambda row: -float(row[1]))
-    everything = [total(parts.values()) for parts in told]
-    not_asked = [total(s for part, s in parts.items() if not part.endswith(ASKED)) for parts in told]
+    everything = [total(parts.values()) for parts in parts_of_runs]
+    not_asked = [total(s for part, s in parts.items() if not part.endswith(ASKED)) for parts in parts_of_runs]
     rows.append(["all but the training steps", *spread(everything, 1000, 1), ""])
     rows.append(["… less evaluations and instruments", *spread(not_asked, 1000, 1), "≤ 100"])
-    show("Milliseconds a run", ["", *SPREAD, "goal"], rows)
+    show("Milliseconds per run", ["", *SPREAD, "goal"], rows)
 
     (starts,), (last,) = done.starts.values(), done.ends.values()
     periods = [b - a for a, b in itertools.pairwise(starts)]
@@ -109,7 +112,7 @@ def planning(folder: Path, rounds: int, runs: int = 100) -> None:
         )
         assert many[0].returncode == one[0].returncode == 2, many[0].stderr
         taken.append((many[1] - one[1]) / runs)
-    show("Milliseconds a run, in the parent", SPREAD, [spread(taken, 1000, 1)])
+    show("Milliseconds per run, in the parent", SPREAD, [spread(taken, 1000, 1)])
 
 
 def scaling(folder: Path, rounds: int, runs: int, steps: int) -> None:

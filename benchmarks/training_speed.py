@@ -123,7 +123,7 @@ def compare(network: str, overrides: list[str], goals: Sequence[str], rounds: in
     usual_steps = min(usual_steps, steps)
 
     def take(loop: str) -> tuple[Seconds, Seconds]:
-        """Seconds a step, and in the whole run."""
+        """Seconds per step, and in the whole run."""
         if loop == CREDITLAB:
             in_steps, whole = creditlab(config)
             return in_steps / steps, whole

@@ -50,22 +50,22 @@ COMMAND = re.compile(r"^(?:\$ )?creditlab (?!-status)(.+)$", re.M)
 
 def one_run(words: list[str]) -> list[str]:
     """The overrides of the first run of a sweep: `a,b` → a, `range(3,9)` → 3, `interval(1,2)` → 1."""
-    found = []
+    overrides = []
     for word in (w for w in words if "=" in w and not w.startswith(("--", "hydra", "sweep="))):
         key, _, value = word.partition("=")
         if interval := re.search(r"interval\(([^,]+)", value):
             value = interval[1]
         if value.startswith("range("):
             value = value[6:-1].split(",")[0] if "," in value else "0"
-        found.append(f"{key}={value if value.startswith('[') else value.split(',')[0]}")
-    return found
+        overrides.append(f"{key}={value if value.startswith('[') else value.split(',')[0]}")
+    return overrides
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_the_commands_of_the_docs_compose(page, plan):
     """Every `creditlab …` line of a shell block names options and keys that exist, unless it uses the reader's own."""
     blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.S)
-    for line in (found for block in blocks for found in COMMAND.findall(block.replace("\\\n", " "))):
+    for line in (command for block in blocks for command in COMMAND.findall(block.replace("\\\n", " "))):
         words = shlex.split(line, comments=True)
         if not any(word.startswith("--config-dir") for word in words):
             plan(*one_run(words))

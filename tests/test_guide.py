@@ -27,9 +27,9 @@ def test_they_run(tmp_path):
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    own = ["algorithm=manhattan", "optimiser=signum", "metrics=mine", "architecture=shallow", "dataset=bars"]
+    options = ["algorithm=manhattan", "optimiser=signum", "metrics=mine", "architecture=shallow", "dataset=bars"]
     keys = ["training.steps=300", "training.evaluations=1", "optimiser.lr=0.01", "device=cpu"]
-    command = [sys.executable, "-m", "creditlab", "--config-dir=my_conf", *own, *keys]
+    command = [sys.executable, "-m", "creditlab", "--config-dir=my_conf", *options, *keys]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = records.read_sweep(tmp_path / "multirun" / "single")

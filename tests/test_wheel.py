@@ -56,6 +56,6 @@ def test_its_commands_run_from_any_folder(installed, tmp_path):
     keys = ["training.steps=20", "training.evaluations=1", "device=cpu"]
     call(str(installed / "creditlab"), "-m", "sweep=s", "algorithm=bp,fa", "seed=range(2)", *keys)
     assert "4 complete" in call(str(installed / "creditlab-status"), "multirun/s")
-    told = call(str(installed / "python"), "-m", "creditlab.analysis", "multirun/s")
-    assert "test/accuracy" in told
+    printed = call(str(installed / "python"), "-m", "creditlab.analysis", "multirun/s")
+    assert "test/accuracy" in printed
     assert (tmp_path / "multirun" / "s" / "report" / "anova.csv").exists()

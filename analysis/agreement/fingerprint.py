@@ -122,12 +122,12 @@ def _identified(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
         draws = int(np.clip(LABELS // len(level), 99, DRAWS))
         random = shuffled(level, blocks(complete, target, others), draws, np.random.default_rng(0))
         for held_out in (SEED, *others):
-            task = _task(target, held_out, words, names, np.vstack([level[None], random]), notes)
-            if task is None:
+            question = _question(target, held_out, words, names, np.vstack([level[None], random]), notes)
+            if question is None:
                 continue
             for name, metrics in used.items():
                 if metrics:
-                    _identify(task, name, metrics, complete[metrics].to_numpy(dtype=float), rows, confusions)
+                    _identify(question, name, metrics, complete[metrics].to_numpy(dtype=float), rows, confusions)
     table = pd.DataFrame(rows, columns=list(fingerprint.columns))
     return table, stacked(confusions, list(fingerprint_confusion.columns)), list(dict.fromkeys(notes))
 
@@ -142,7 +142,7 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Task:
+class Question:
     """Identify the level of `target` in each run, with one `held_out` left out of training."""
 
     target: str
@@ -158,9 +158,9 @@ class Task:
         return {"target": self.target, "held_out": self.held_out, "n_runs": len(self.tested), "chance": chance}
 
 
-def _task(
+def _question(
     target: str, held_out: str, words: pd.DataFrame, names: Sequence[str], levels: np.ndarray, notes: list[str]
-) -> Task | None:
+) -> Question | None:
     """None where nothing can be held out, or what is left is of one level."""
     group, level = words[held_out].to_numpy(), levels[0]
     if len(set(group)) < 2:
@@ -170,26 +170,31 @@ def _task(
     tested = np.concatenate([fold.test for fold in folds]) if folds else np.array([], dtype=int)
     if missed := len(level) - len(tested):
         notes.append(f"{target}, {held_out} held out: not identified, as training has no run like it: {missed}")
-    return Task(target, held_out, names, levels, folds, tested) if len(set(level[tested])) > 1 else None
+    return Question(target, held_out, names, levels, folds, tested) if len(set(level[tested])) > 1 else None
 
 
 def _identify(
-    task: Task, name: str, metrics: list[str], values: np.ndarray, rows: list[dict], confusions: list[pd.DataFrame]
+    question: Question,
+    name: str,
+    metrics: list[str],
+    values: np.ndarray,
+    rows: list[dict],
+    confusions: list[pd.DataFrame],
 ) -> None:
     """Add a row for each classifier of the set of `metrics` called `name`, and its confusion."""
-    scaled = [_standardised(values, fold.train, fold.test) for fold in task.folds]
-    names = np.repeat([fold.name for fold in task.folds], [len(fold.test) for fold in task.folds])
+    scaled = [_standardised(values, fold.train, fold.test) for fold in question.folds]
+    names = np.repeat([fold.name for fold in question.folds], [len(fold.test) for fold in question.folds])
     for classifier, identify in CLASSIFIERS.items():
         parts = [
-            identify(train, test, task.levels[:, fold.train], len(task.names))
-            for (train, test), fold in zip(scaled, task.folds, strict=True)
+            identify(train, test, question.levels[:, fold.train], len(question.names))
+            for (train, test), fold in zip(scaled, question.folds, strict=True)
         ]
         identified = np.hstack(parts)
-        row = task.about | {"metrics": name, "n_metrics": len(metrics), "classifier": classifier}
-        rows.append(row | _score(task.levels[:, task.tested], identified, len(task.names)))
-        confusions.append(_confusion(names, task.names, task.levels[0, task.tested], identified[0], row))
-    if task.held_out == SEED and name != "initial":
-        rows.append(task.about | {"metrics": name} | _best_single(task, metrics, scaled))
+        row = question.about | {"metrics": name, "n_metrics": len(metrics), "classifier": classifier}
+        rows.append(row | _score(question.levels[:, question.tested], identified, len(question.names)))
+        confusions.append(_confusion(names, question.names, question.levels[0, question.tested], identified[0], row))
+    if question.held_out == SEED and name != "initial":
+        rows.append(question.about | {"metrics": name} | _best_single(question, metrics, scaled))
 
 
 def _folds(group: np.ndarray, level: np.ndarray) -> list[Fold]:
@@ -260,21 +265,23 @@ def _p(accuracy: np.ndarray) -> float:
     return float((accuracy >= accuracy[0] - 1e-9).mean())  # the first is the observed one
 
 
-def _best_single(task: Task, metrics: Sequence[str], scaled: list) -> dict[str, Any]:
+def _best_single(question: Question, metrics: Sequence[str], scaled: list) -> dict[str, Any]:
     """The metric that identifies best alone (of equals the first), its p that of the maximum over metrics."""
     nearest = [
-        fold.train[nearest_by_metric(train, test)] for (train, test), fold in zip(scaled, task.folds, strict=True)
+        fold.train[nearest_by_metric(train, test)] for (train, test), fold in zip(scaled, question.folds, strict=True)
     ]
     index = np.hstack(nearest)
-    true = task.levels[:, task.tested]
-    weights = recall_weights(true, len(task.names))
-    accuracy = np.stack([balanced_accuracy(true, task.levels[:, row], weights) for row in index])  # (metrics, draws)
+    true = question.levels[:, question.tested]
+    weights = recall_weights(true, len(question.names))
+    accuracy = np.stack(
+        [balanced_accuracy(true, question.levels[:, row], weights) for row in index]
+    )  # (metrics, draws)
     best = int(accuracy[:, 0].argmax())
     highest = accuracy.max(axis=0)
     return {
         "n_metrics": 1,
         "classifier": "single",
-        "n_identified": int((true[0] == task.levels[0, index[best]]).sum()),
+        "n_identified": int((true[0] == question.levels[0, index[best]]).sum()),
         "accuracy": float(highest[0]),
         "shuffled": float(highest[1:].mean()),
         "p": _p(highest),

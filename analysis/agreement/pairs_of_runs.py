@@ -112,8 +112,8 @@ def within_and_between(means: np.ndarray, n: np.ndarray) -> tuple[float, float]:
     def mean(chosen: np.ndarray) -> float:
         return float((means[chosen] * n[chosen]).sum() / n[chosen].sum()) if n[chosen].any() else float("nan")
 
-    own = np.eye(len(means), dtype=bool)
-    return mean(own & (n > 0)), mean(~own & (n > 0))
+    one_level = np.eye(len(means), dtype=bool)
+    return mean(one_level & (n > 0)), mean(~one_level & (n > 0))
 
 
 def permutation_p(vectors: np.ndarray, runs: Runs, block: np.ndarray) -> float:
@@ -122,7 +122,7 @@ def permutation_p(vectors: np.ndarray, runs: Runs, block: np.ndarray) -> float:
     """
     levels, cells, seeds = runs.shape
 
-    def within(level: np.ndarray) -> np.ndarray:
+    def likeness(level: np.ndarray) -> np.ndarray:
         code = level * cells + runs.cell
         total = (_sums(vectors, code, levels * cells) ** 2).sum(axis=(1, 2))
         seeded = code * seeds + runs.seed
@@ -132,8 +132,8 @@ def permutation_p(vectors: np.ndarray, runs: Runs, block: np.ndarray) -> float:
         return total - (_sums(vectors, index.reshape(seeded.shape), len(used)) ** 2).sum(axis=(1, 2))
 
     generator = np.random.default_rng(0)
-    observed = within(runs.level[None])[0]
+    observed = likeness(runs.level[None])[0]
     batch = max(1, 2**22 // (levels * cells * vectors.shape[1]))
     sizes = [min(batch, DRAWS - start) for start in range(0, DRAWS, batch)]
-    sums = [within(shuffled(runs.level, block, size, generator)) for size in sizes]
+    sums = [likeness(shuffled(runs.level, block, size, generator)) for size in sizes]
     return float(p_value(np.concatenate(sums) >= observed - 1e-9 * abs(observed)))

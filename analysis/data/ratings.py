@@ -19,7 +19,7 @@ from creditlab.analysis.names import SEED, labels, level_order
 from creditlab.records import CONFUSED, Run
 
 
-def confusion(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def confusion_rates(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """The share of each class's samples confused with each other class, (classes · (classes − 1),), row by row."""
     classes = 1 + int(label.max())
     valid = predicted < classes  # a class that no test sample has is left out
@@ -29,8 +29,8 @@ def confusion(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return rates[~np.eye(classes, dtype=bool)]
 
 
-def pairs(label: np.ndarray) -> pd.MultiIndex:
-    """The items of `confusion`: a class, and the other that it is confused with."""
+def class_pairs(label: np.ndarray) -> pd.MultiIndex:
+    """The items of `confusion_rates`: a class, and the other that it is confused with."""
     classes = range(1 + int(label.max()))
     return pd.MultiIndex.from_tuples(list(permutations(classes, 2)), names=["class", "taken_for"])
 
@@ -83,7 +83,7 @@ def rate(
             return {}
         scores = {"loss": loss}
         if predicted is not None and label.max(initial=0) < CONFUSED:
-            scores["confusion"] = confusion(label, predicted)
+            scores["confusion"] = confusion_rates(label, predicted)
         for score, values in scores.items():
             for factor in factors:
                 means = sums.setdefault((score, factor), {})
@@ -98,7 +98,7 @@ def rate(
         (score, factor): pd.DataFrame(
             [total / counts[score, factor, *rater] for rater, total in means.items()],
             index=pd.MultiIndex.from_tuples(means, names=["rater", SEED]),
-            columns=pairs(first[1]) if first and score == "confusion" else None,
+            columns=class_pairs(first[1]) if first and score == "confusion" else None,
         ).sort_index(key=lambda level: level.map(level_order))
         for (score, factor), means in sums.items()
     }

@@ -92,7 +92,7 @@ def dose(sweep: Sweep) -> pd.DataFrame:
     """Trend and change point of each metric that varies and has three levels, by each numeric factor."""
     rows = []
     for factor in numeric(sweep):
-        designs: dict[bytes, _Design] = {}  # metrics with values for the same runs share one
+        designs: dict[bytes, _Trend] = {}  # metrics with values for the same runs share one
         points = _points(sweep, factor)
         levels, seeds = points.index.get_level_values(0).to_numpy(), pd.factorize(points.index.get_level_values(1))[0]
         for metric in sweep.outcomes:
@@ -102,12 +102,12 @@ def dose(sweep: Sweep) -> pd.DataFrame:
             if len(set(levels[present])) < 3 or len(y) < 4 or np.ptp(y) <= 1e-12 * np.abs(y).max():
                 continue
             if (key := present.tobytes()) not in designs:
-                designs[key] = _Design(levels[present], pd.factorize(seeds[present])[0])
+                designs[key] = _Trend(levels[present], pd.factorize(seeds[present])[0])
             rows.append((factor, metric, *designs[key].answer(y)))
     return pd.DataFrame(rows, columns=list(dose.columns))
 
 
-class _Design:
+class _Trend:
     """The levels and seeds of some points, and random draws for them."""
 
     def __init__(self, level: np.ndarray, seeds: np.ndarray) -> None:
@@ -117,22 +117,22 @@ class _Design:
         shared = self.n > seeds.max() + 1  # some seed has several levels: levels are compared within it
         self.block = seeds if shared else np.zeros(self.n, int)
         above = (self.place[:, None] >= np.arange(1, len(self.levels))).astype(float)
-        steps = self.within(above)  # (points, splits)
+        steps = self.centred(above)  # (points, splits)
         self.lengths = np.sqrt((steps**2).sum(axis=0))
         self.splits = steps / np.where(self.lengths > 1e-9, self.lengths, np.inf)
         self.orders = orders(self.block, DRAWS, generator)
         self.free = max(self.n - self.block.max() - 2, 1)
         self.noise = generator.normal(size=(DRAWS, self.n)) @ self.splits  # (draws, splits)
 
-    def within(self, values: np.ndarray) -> np.ndarray:
+    def centred(self, values: np.ndarray) -> np.ndarray:
         """`values` (points, …) less their mean over each block."""
         means = np.stack([values[self.block == b].mean(axis=0) for b in range(self.block.max() + 1)])
         return values - means[self.block]
 
     def answer(self, y: np.ndarray) -> tuple:
         """The columns of `dose` after `metric`, for `y` (points,)."""
-        centred = self.within(y)
-        ranks, order = stats.rankdata(y), self.within(stats.rankdata(self.place))
+        centred = self.centred(y)
+        ranks, order = stats.rankdata(y), self.centred(stats.rankdata(self.place))
         trend = np.abs(ranks[self.orders] @ order) >= np.abs(ranks @ order) - 1e-9
         steps = centred @ self.splits  # (splits,)
         gain = steps**2

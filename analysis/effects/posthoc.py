@@ -67,7 +67,7 @@ def tukey(fit: Fit, factor: str) -> Iterator[pd.DataFrame]:
     """One table per pair of levels."""
     design = fit.design
     q, r = design.factorised
-    columns = design.place[(factor,)]
+    columns = design.columns_of[(factor,)]
     inverse = np.linalg.inv(r)
     levels = design.df((factor,)) + 1
     pairs = np.array(list(combinations(range(levels), 2)))

@@ -111,7 +111,7 @@ def freedman_lane(fit: Fit) -> Iterator[pd.DataFrame]:
     at_once = max(1, AT_ONCE // y.size)
     for term in design.effects:
         effect = q @ directions(design, term, "II")
-        rest = [column for other in design.effects if other != term for column in design.place[other]]
+        rest = [column for other in design.effects if other != term for column in design.columns_of[other]]
         others = q @ np.linalg.qr(r[:, rest])[0]
         free = y - others @ (others.T @ y)
 

@@ -106,7 +106,7 @@ class Design:
         return matrix
 
     @cached_property
-    def place(self) -> dict[Term, list[int]]:
+    def columns_of(self) -> dict[Term, list[int]]:
         """Where the columns of each effect stand among those of all effects."""
         ends = np.cumsum([0, *map(self.df, self.effects)])
         return {term: list(range(a, b)) for term, a, b in zip(self.effects, ends, ends[1:], strict=False)}
@@ -227,7 +227,7 @@ def _keep_estimable(design: Design) -> None:
         axis = design.axes.index(term[0])
         mains = [name for (name,) in (t for t in kept if len(t) == 1)]
         sources = [name for name in mains if design.determines(design.axes.index(name), axis)]
-        why = f"aliased, {sources[0]} tells its value" if len(term) == 1 and sources else ""
+        why = f"cannot be separated from {sources[0]}, which determines its value" if len(term) == 1 and sources else ""
         why = why or "the runs cannot tell it from the effects before it"
         design.notes.append(f"{':'.join(term)} left out: {why}")
     design.terms = kept

@@ -165,9 +165,9 @@ def given(term: Term, terms: Sequence[Term], kind: Kind) -> list[Term]:
 
 def directions(design: Design, term: Term, kind: Kind) -> np.ndarray:
     """An orthonormal basis (rank, df) of what `term` adds to the terms it is adjusted for, in coordinates of Q."""
-    before = [column for other in given(term, design.effects, kind) for column in design.place[other]]
+    before = [column for other in given(term, design.effects, kind) for column in design.columns_of[other]]
     _, r = design.factorised
-    return np.linalg.qr(r[:, before + design.place[term]])[0][:, len(before) :]
+    return np.linalg.qr(r[:, before + design.columns_of[term]])[0][:, len(before) :]
 
 
 def projection(values: np.ndarray, design: Design, kind: Kind) -> tuple[np.ndarray, np.ndarray]:

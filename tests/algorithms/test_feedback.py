@@ -191,7 +191,7 @@ def test_in_training_fa_errors_lie_at_an_angle_to_backpropagations(plan, data_ro
 
 @pytest.mark.parametrize("architecture", ON)
 def test_what_dfa_sends_below_the_readout_is_its_feedback(plan, architecture):
-    """With it in the place of the read-out's weight, feedback alignment teaches the block below as direct does."""
+    """With it instead of the read-out's weight, feedback alignment teaches the block below as direct does."""
     dfa, fa = (parts(plan, *ON[architecture], f"algorithm={rule}") for rule in ("dfa", "fa"))
     feedback = dfa.algorithm.feedback(dfa.network)
     assert all(b.shape == weights(dfa.network)[layer].shape for layer, b in feedback.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -120,6 +121,17 @@ def test_a_notebook_shows_the_first_rows_and_how_many_more():
     assert f"&lt;m{SHOWN}&gt;" not in page
     assert "2 more rows in <code>.frame</code>" in page
     assert "more rows" not in small(SHOWN)._repr_html_()
+
+
+def test_a_notebook_shows_numbers_that_a_person_reads():
+    frame = pd.DataFrame({"metric": ["a", "b"], "mean": [1.269199e-82, float("nan")]})
+    page = replace(small(), frame=frame)._repr_html_()
+    assert "<td>1.269e-82</td>" in page
+    assert "<td>–</td>" in page
+
+
+def test_an_editor_offers_every_statistic():
+    assert {"load", "fit", *statistics()} <= set(dir(analysis))
 
 
 # The statistics of the analysis ---------------------------------------------------------------------------------------

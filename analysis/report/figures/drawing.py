@@ -147,9 +147,9 @@ def variance_share(anova: pd.DataFrame) -> Figure:
 
 @_styled
 def intervals(table: pd.DataFrame, what: str, span: tuple[float, float] | None, reference: float | None) -> Figure:
-    """A row each of `table` (label, estimate, low, high): a point on its interval. Further columns of numbers are drawn
-    as ticks and named in the legend (a floor, a ceiling). `what` names the axis, of which `span` is shown; `reference`
-    is a line across.
+    """A point on its interval for each row of `table` (label, estimate, low, high). Further columns of numbers are
+    drawn as ticks and named in the legend (a floor, a ceiling). `what` names the axis, of which `span` is shown;
+    `reference` is a line across.
     """
     figure = _figure(WIDTH, 0.9 + 0.24 * len(table))
     ax = figure.add_subplot()
@@ -271,7 +271,7 @@ def curves(table: pd.DataFrame, x: str, *, panel: str, series: str, label: str, 
 
 @_styled
 def rdms(table: pd.DataFrame) -> Figure:
-    """The mean dissimilarity of each pair of classes (level, a, b, dissimilarity), a matrix a level, one scale."""
+    """The mean dissimilarity of pairs of classes (level, a, b, dissimilarity): one matrix per level, on one scale."""
     names = _in_order(table["level"])
     n = int(table[["a", "b"]].to_numpy().max()) + 1
     figure, axes = _panels(len(names), 1.75, 1.9)

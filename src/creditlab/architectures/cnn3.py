@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, nn
 
-from creditlab.architectures.convolution import Convolution, assemble
+from creditlab.architectures.convolution import Convolution, convolutional
 from creditlab.architectures.initialise import initialise
 from creditlab.keys import Activation, Initialisation
 from creditlab.task import Task
@@ -21,5 +21,5 @@ def cnn3(task: Task, generator: Generator, *, activation: Activation, init: Init
     layers = [Convolution(channels, kernel=3, padding=1, pool="max") for channels in (32, 64, 64)]
     cure = "cnn3 needs 8 × 8 or more. Add a border (dataset.pad) or use architecture=convnet"
     with torch.device("meta"):
-        network = assemble(task, layers, head="flatten", widths=[256], activation=activation, cure=cure)
+        network = convolutional(task, layers, head="flatten", widths=[256], activation=activation, cure=cure)
     return initialise(network, init, generator)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Generator, nn
 
-from creditlab.architectures.convolution import Convolution, assemble
+from creditlab.architectures.convolution import Convolution, convolutional
 from creditlab.architectures.initialise import initialise
 from creditlab.keys import Activation, Initialisation, PositiveInt, Range
 from creditlab.task import Task
@@ -56,5 +56,5 @@ def convnet(
     ]
     cure = "at most depth={depth} works, or pool less often (pool_every, pool=none)"
     with torch.device("meta"):
-        network = assemble(task, layers, head=head, widths=[], activation=activation, cure=cure)
+        network = convolutional(task, layers, head=head, widths=[], activation=activation, cure=cure)
     return initialise(network, init, generator)

@@ -82,7 +82,7 @@ def feature_norm(norm: Norm, channels: int, groups: int) -> nn.Module:
             return nn.GroupNorm(groups, channels)
 
 
-def assemble(
+def convolutional(
     task: Task,
     layers: Sequence[Convolution],
     *,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, nn
 
-from creditlab.architectures.convolution import Convolution, assemble
+from creditlab.architectures.convolution import Convolution, convolutional
 from creditlab.architectures.initialise import initialise
 from creditlab.keys import Activation, Initialisation
 from creditlab.task import Task
@@ -27,5 +27,5 @@ def lenet(task: Task, generator: Generator, *, activation: Activation, init: Ini
     ]
     cure = "lenet needs 18 × 18 or more. Add a border (dataset.pad) or use architecture=convnet"
     with torch.device("meta"):
-        network = assemble(task, layers, head="average", widths=[256], activation=activation, cure=cure)
+        network = convolutional(task, layers, head="average", widths=[256], activation=activation, cure=cure)
     return initialise(network, init, generator)

@@ -231,7 +231,7 @@ def filter_angle(kernel: Tensor, generator: Generator, *, pairs: PositiveInt) ->
     Cost: at most `pairs` products of kh·kw numbers.
     Source: creditlab.
     """
-    directions = _directions(kernel.flatten(2).flatten(0, 1))[0]
+    directions = _unit_rows(kernel.flatten(2).flatten(0, 1))[0]
     n = len(directions)
     if n * (n - 1) // 2 <= pairs:
         return neuron_angle(directions)
@@ -241,7 +241,7 @@ def filter_angle(kernel: Tensor, generator: Generator, *, pairs: PositiveInt) ->
     return torch.rad2deg(torch.arccos(cosines.clamp(-1, 1))).mean().item()
 
 
-def _directions(rows: Tensor) -> tuple[Tensor, Tensor]:
+def _unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """The rows (n, rest) at length 1, those of zeros left out, and which (n',) are left."""
     rows = rows.double()
     norms = rows.norm(dim=1)
@@ -252,7 +252,7 @@ def _directions(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _angles(weight: Tensor) -> tuple[Tensor, Tensor]:
     """The angles (pairs,) in degrees between all rows that are not zero, and which rows (2, pairs) they are between."""
-    directions, kept = _directions(weight)
+    directions, kept = _unit_rows(weight)
     pairs = torch.triu_indices(len(kept), len(kept), offset=1, device=weight.device)
     cosines = (directions @ directions.T)[pairs[0], pairs[1]].clamp(-1, 1)
     return torch.rad2deg(torch.arccos(cosines)), kept[pairs]

@@ -21,7 +21,7 @@ from creditlab.analysis.agreement.kendall import (
     noise_ceiling,
     permutation_p,
 )
-from creditlab.analysis.data.ratings import pairs
+from creditlab.analysis.data.ratings import class_pairs
 
 sizes = {"m": st.integers(2, 6), "n": st.integers(3, 12), "state": st.integers(0, 2**32 - 1)}
 
@@ -138,7 +138,7 @@ def confusions(raters: int, classes: int, common: float, single: float, rng: np.
 
 def test_p_of_confusion_is_at_its_level_though_classes_differ(few_permutations):
     rng = np.random.default_rng(10)
-    items = np.array(pairs(np.arange(10)).tolist())
+    items = np.array(class_pairs(np.arange(10)).tolist())
     drawn = [confusions(3, 10, 0, 1, rng) for _ in range(1200)]
     assert np.mean([permutation_p(x, rng, items) <= 0.05 for x in drawn]) == pytest.approx(0.05, abs=0.02)
     assert np.mean([permutation_p(x, rng) <= 0.05 for x in drawn[:300]]) > 0.08  # taking pairs of classes for items
@@ -160,11 +160,12 @@ def test_p_of_confusion_is_the_share_of_all_relabellings():
 def test_the_interval_of_confusion_covers_w_of_all_classes():
     """95 % ± 2 % of 1,000 draws of ten classes."""
     rng = np.random.default_rng(12)
-    items = np.array(pairs(np.arange(10)).tolist())
+    items = np.array(class_pairs(np.arange(10)).tolist())
     truth = np.mean([kendall_w(confusions(4, 250, 1, 1, rng)) for _ in range(4)])
     ends = np.array([interval_over_classes(confusions(4, 10, 1, 1, rng), items) for _ in range(1000)])
     assert ((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean() == pytest.approx(0.95, abs=0.02)
-    assert np.isnan(interval_over_classes(confusions(4, 3, 1, 1, rng), np.array(pairs(np.arange(3)).tolist()))).all()
+    few = np.array(class_pairs(np.arange(3)).tolist())
+    assert np.isnan(interval_over_classes(confusions(4, 3, 1, 1, rng), few)).all()
 
 
 def test_the_interval_covers_w_of_all_items():

@@ -48,7 +48,7 @@ def test_an_aliased_factor_is_named():
     runs = crossing([3, 2], 4, True, np.random.default_rng(17)).drop(index=0)
     runs["dataset"] = runs["algorithm"].map({"a0": "x", "a1": "y", "a2": "y"})
     notes = fitted(runs, FACTORS, ["m0"]).models[0].model.notes
-    assert "dataset left out: aliased, algorithm tells its value" in notes
+    assert "dataset left out: cannot be separated from algorithm, which determines its value" in notes
 
 
 def test_the_seed_is_a_block_or_a_replicate():

@@ -94,6 +94,15 @@ def whole(tmp_path_factory) -> tuple[str, list]:
     return made(fill(Folder(tmp_path_factory.mktemp("sweep"))))
 
 
+def test_a_column_of_numbers_is_aligned_where_a_number_is_missing_too(whole):
+    table = re.search(r'<table id="anova-table">(.*?)</table>', whole[0], re.S)[1]
+    heads = re.findall(r"<th [^>]*>", table)
+    for row in re.findall(r"<tr id=.*?</tr>", table, re.S):
+        cells = re.findall(r"<td[^>]*>", row)
+        assert [' class="n"' in cell for cell in cells] == [' class="n"' in head for head in heads]
+    assert ">–</td>" in table
+
+
 def test_every_number_of_a_conclusion_stands_in_the_table_that_it_names(whole):
     text, paths = whole
     page, tables = Page(text), tables_in(paths)

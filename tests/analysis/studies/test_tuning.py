@@ -1,4 +1,4 @@
-"""The best learning rate of each arm."""
+"""The best learning rate of each condition."""
 
 from __future__ import annotations
 
