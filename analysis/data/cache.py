@@ -19,7 +19,7 @@ import numpy as np
 from creditlab import records
 
 NAME = ".analysis-cache.npz"
-SCHEMA = 2
+SCHEMA = 3
 FILES = ("run.json", "summary.json", "history.jsonl", "error.txt", *records.KEPT)  # those that a verdict rests on
 
 
@@ -60,7 +60,7 @@ def _save(path: Path, stamps: Sequence[list], runs: Sequence[records.Run]) -> No
     for stamp, run in zip(stamps, runs, strict=True):
         odd = {name: value for name, value in run.metrics.items() if type(value) is not float}
         floats = {name: value for name, value in run.metrics.items() if name not in odd} if odd else run.metrics
-        record = {key: run.record[key] for key in ("identity", "config") if key in run.record}
+        record = {key: run.record[key] for key in ("identity", "config", "code", "versions") if key in run.record}
         layout = layouts.setdefault(tuple(floats), len(layouts))
         rows.append([run.name, stamp, run.status, run.problem, record, layout, odd])
         numbers.append(list(floats.values()))

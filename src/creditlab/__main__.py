@@ -25,8 +25,8 @@ from creditlab.command_line.loader import Loader
 from creditlab.command_line.messages import message_of
 from creditlab.config import ConfigError
 from creditlab.lock import Held
-from creditlab.sweep.launcher import SweepFailed, must_run, objective
-from creditlab.sweep.plan import Planned, planned, preflight, sweep_name
+from creditlab.sweep.launcher import SweepFailed, objective, worklist_of
+from creditlab.sweep.plan import Planned, check_devices, planned, preflight, sweep_name
 
 _HERE = Path(__file__).parent
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parents[1] / "conf"
@@ -41,8 +41,8 @@ def _single(config: DictConfig) -> float | None:
     try:
         arguments.refuse_sweep(composed)
         run = planned(composed, folder)
-        result = _run(run)
-        print(f"{result.status}: {result.folder}")
+        result, finished_before = _run(run)
+        print(f"{'finished before, ' if finished_before else ''}{result.status}: {result.folder}")
         for name in ("test/accuracy", "test/loss"):
             print(f"  {name:15} {result.metrics[name]:.4f}  (at initialisation {result.metrics[name + '@init']:.4f})")
         for name, reason in result.broken.items():
@@ -54,23 +54,28 @@ def _single(config: DictConfig) -> float | None:
         _refuse(str(error))
 
 
-def _run(run: Planned) -> records.Run:
-    """Train `run`, unless it is finished and not to be repeated. A failure ends the process with status 1."""
-    existing_run = records.find_run(run.folder, run.config)
-    if existing_run.finished and not must_run(existing_run, run.config["retry"]):
-        return existing_run
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    preflight([run])
+def _run(run: Planned) -> tuple[records.Run, bool]:
+    """Train `run`, unless it is finished and not to be repeated; whether it was finished before. A failure ends the
+    process with status 1.
+    """
+    worklist = worklist_of([run], {})
+    check_devices([run.config["device"]])
+    if not worklist.finished:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        preflight([run])
+    worklist.print_notes()
+    if worklist.finished:
+        return records.read_run(run.folder), True
     records.make_folder(run.folder.parent)
-    if existing_run.finished:
-        records.forget(run.folder)
+    for finished_run in worklist.again:
+        records.forget(finished_run.folder)
     interrupt.watch(signal.SIGINT, signal.SIGTERM)
     from creditlab.process import prepare_process
     from creditlab.training import train
 
     prepare_process(run.config["threads"])
     try:
-        return train(run.config, run.folder, _report, run.hydra)
+        return train(run.config, run.folder, _report, run.hydra), False
     except (ConfigError, records.RecordError, Held):
         raise
     except Exception as error:

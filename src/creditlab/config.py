@@ -81,7 +81,7 @@ class Config:
     threads: PositiveInt
     precision: Literal["float32", "float64", "bfloat16"]
     sweep: Folder | None
-    retry: Literal["none", "failed", "diverged", "all"]
+    retry: Literal["none", "failed", "diverged", "changed", "all"]
 
 
 def _checked_keys(path: str, values: Mapping, allowed: Mapping[str, Any], required: Iterable[str], owner: str) -> dict:

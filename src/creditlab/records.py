@@ -31,6 +31,7 @@ import numpy as np
 
 from creditlab.files import finite, sync_folder, to_json, write_arrays, write_json, write_whole  # noqa: F401 (for modules that write records)
 from creditlab.provenance import provenance
+from creditlab.sources import code_of
 
 SCHEMA = 1
 CONFUSED = 1000  # no confusion matrix for more classes: with 50,257 tokens it would hold 2.5 billion counts
@@ -190,8 +191,8 @@ def begin(folder: Path, config: Mapping, hydra: Mapping[str, str]) -> None:
         stale.unlink(missing_ok=True)
     for name, text in hydra.items():
         write_whole(folder / ".hydra" / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
-    record = {"schema": SCHEMA, "identity": identity(config), "config": config, "started": time.time(), **provenance()}
-    write_json(folder / "run.json", record)
+    head = {"schema": SCHEMA, "identity": identity(config), "config": config, "started": time.time()}
+    write_json(folder / "run.json", head | provenance() | {"code": code_of(config)})
 
 
 def fail(folder: Path, config: Mapping, error: BaseException | str, step: int | None) -> None:

@@ -7,7 +7,9 @@ is working on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ from creditlab import records
 from creditlab.config import ConfigError
 from creditlab.hints import did_you_mean
 from creditlab.lock import claim
+from creditlab.provenance import provenance
+from creditlab.sources import changed_code
 from creditlab.sweep.compose import Composer
-from creditlab.sweep.plan import Planned, preflight, swept, write_plan
+from creditlab.sweep.plan import Planned, check_devices, preflight, swept, write_plan
 from creditlab.sweep.schedule import Expectation
 
 
@@ -30,16 +34,23 @@ class SweepFailed(RuntimeError):
     """Some runs of a sweep failed; the message says how many."""
 
 
+CHANGED = "{thing} has changed since {runs} finished. retry=changed trains again what has changed."
+RESTARTED = "{thing} has changed since {runs} stopped. What has changed starts over, from step 0."
+RESUMED = "{thing} has changed since {runs} stopped. The result may differ from that of an undisturbed run."
+WITHOUT_EFFECT = "{runs} finished before, so {thing} has no effect there."
+
+
 @dataclass
 class Worklist:
     """The runs that a sweep has to do, and how many of its runs need nothing."""
 
     to_do: list[Planned] = field(default_factory=list)
-    again: list[Planned] = field(default_factory=list)  # the finished ones among `to_do`: they run again from the start
+    again: list[Planned] = field(default_factory=list)  # those of `to_do` that start over: finished, or of other code
     finished: int = 0
     failed: int = 0  # and not to be repeated
     elsewhere: list[tuple[Planned, str]] = field(default_factory=list)  # and the process or job that works on it
     expectation: Expectation = field(default_factory=Expectation)
+    notes: Counter[tuple[str, str]] = field(default_factory=Counter)  # what the user should know, and of how many runs
 
     def __str__(self) -> str:
         parts = [f"{len(self.to_do)} {'run' if len(self.to_do) == 1 else 'runs'} to do"]
@@ -48,18 +59,43 @@ class Worklist:
         parts += [f"{len(self.elsewhere)} under way elsewhere"] if self.elsewhere else []
         return ", ".join(parts)
 
+    def print_notes(self) -> None:
+        """Print the notes on standard error."""
+        for (thing, note), number in self.notes.items():
+            message = note.format(thing=thing, runs="a run" if number == 1 else f"{number} runs")
+            print(f"creditlab: {message}", file=sys.stderr)
 
-def must_run(run: records.Run, retry: str) -> bool:
-    """Whether a run must start, or start again. `retry` is the key of that name."""
+
+def must_run(run: records.Run, retry: str, changes: Sequence[str] = ()) -> bool:
+    """Whether a run must start, or start again. `retry` is the key of that name. `changes`: what has changed since of
+    the code that the run used.
+    """
     match run.status:
         case "complete":
-            return retry == "all"
+            return retry == "all" or (retry == "changed" and bool(changes))
         case "diverged":
-            return retry in ("diverged", "all")
+            return retry in ("diverged", "all") or (retry == "changed" and bool(changes))
         case "failed":
             return retry != "none"
         case _:
             return True
+
+
+def version_change(run: records.Run) -> list[str]:
+    """That another version of creditlab started `run`; empty if it did not."""
+    versions = run.record.get("versions")
+    before = versions.get("creditlab") if isinstance(versions, Mapping) else None
+    now = provenance()["versions"].get("creditlab")
+    return [f"creditlab {before} (now {now})"] if before and now and before != now else []
+
+
+def without_effect(run: records.Run, config: Mapping[str, Any]) -> list[str]:
+    """What `config` asks for besides the result, and the finished `run` was trained without."""
+    before = run.config or {}
+    asked = {key: str(config[key]) for key in ("device", "threads") if config[key] not in ("auto", before.get(key))}
+    if config["tracker"] != before.get("tracker"):
+        asked["tracker"] = config["tracker"]["_target_"].rpartition(".")[2]
+    return [f"{key}={value}" for key, value in asked.items() if value != "Tracker"]  # which tracks nothing
 
 
 def worklist_of(runs: Sequence[Planned], submitted: dict[str, str]) -> Worklist:
@@ -71,7 +107,11 @@ def worklist_of(runs: Sequence[Planned], submitted: dict[str, str]) -> Worklist:
         existing_run = records.find_run(run.folder, run.config)
         if existing_run.finished:
             worklist.expectation.learn(run.config, existing_run.summary.get("seconds"))
-        if not must_run(existing_run, run.config["retry"]):
+        code, version = changed_code(existing_run.record.get("code"), run.config), version_change(existing_run)
+        if not must_run(existing_run, run.config["retry"], [*code, *version]):
+            if existing_run.finished:
+                worklist.notes.update((change, CHANGED) for change in [*code, *version])
+                worklist.notes.update((thing, WITHOUT_EFFECT) for thing in without_effect(existing_run, run.config))
             worklist.finished += existing_run.finished
             worklist.failed += not existing_run.finished
             continue
@@ -86,6 +126,10 @@ def worklist_of(runs: Sequence[Planned], submitted: dict[str, str]) -> Worklist:
         worklist.to_do.append(run)
         if existing_run.finished:
             worklist.again.append(run)
+        elif (run.folder / "checkpoint.pt").exists():
+            worklist.again += [run] if code else []
+            worklist.notes.update((change, RESTARTED) for change in code)
+            worklist.notes.update((change, RESUMED) for change in ([] if code else version))
     return worklist
 
 
@@ -147,13 +191,15 @@ class SweepLauncher(Launcher):
             requested = [self.composer.planned(overrides, sweep) for overrides in job_overrides]
             runs = list({run.folder: run for run in requested}.values())
             worklist = worklist_of(runs, self.submitted(sweep))
+        check_devices(self.preflight_devices or {run.config["device"] for run in runs})
         preflight(worklist.to_do, self.preflight_devices, self.together)
+        worklist.print_notes()
         self.prepare(sweep, runs, worklist)
         self.start(worklist, sweep)
         return [Returned(overrides, run) for overrides, run in zip(job_overrides, requested, strict=True)]
 
     def prepare(self, sweep: Path, runs: Sequence[Planned], worklist: Worklist) -> None:
-        """Write the plan, and clear the finished runs that start again."""
+        """Write the plan, and clear the runs that start over."""
         records.make_folder(sweep)
         write_plan(sweep, runs, swept(self.config.hydra))
         for run in worklist.again:

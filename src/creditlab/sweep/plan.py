@@ -10,7 +10,7 @@ import hashlib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,20 +73,26 @@ def job(composed: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
+def check_devices(names: Iterable[str]) -> None:
+    """Raise ConfigError for a device that this machine lacks, even if no run needs one any more."""
+    if accelerators := {*names} - {"auto", "cpu"}:  # torch is imported only if it must say which devices there are
+        from creditlab.parts import find_device
+
+        for name in sorted(accelerators):
+            find_device(name)
+
+
 def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: int = 1) -> None:
     """Build each combination of parts among `runs` once, so that parts that do not fit together are reported before
-    anything starts. If `devices` replace those of the runs, the first of them is used. Raises ConfigError, also for a
-    device that does not exist, and for runs that cannot be trained `together`. Prints which metrics find nothing to
-    observe.
+    anything starts. If `devices` replace those of the runs, the first of them is used. Raises ConfigError, also for
+    runs that cannot be trained `together`. Prints which metrics find nothing to observe.
     """
     if not runs:
         return
     # these import torch, so they wait until something is to run
-    from creditlab.parts import assemble, find_device
+    from creditlab.parts import assemble
     from creditlab.together import check as check_together
 
-    for name in devices:
-        find_device(name)
     seen, lacking = set(), set()
     for run in runs:
         key = records.to_json({k: v for k, v in run.config.items() if k not in ("choices", "seed")})
