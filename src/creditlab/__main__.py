@@ -5,7 +5,6 @@ Nothing here imports torch, so help and mistakes in the configuration answer at 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -25,8 +24,8 @@ from creditlab.command_line.loader import Loader
 from creditlab.command_line.messages import message_of
 from creditlab.config import ConfigError
 from creditlab.lock import Held
-from creditlab.sweep.launcher import SweepFailed, objective, worklist_of
-from creditlab.sweep.plan import Planned, check_devices, planned, preflight, sweep_name
+from creditlab.sweep.launcher import SweepFailed, SweepLauncher, check_best, objective, worklist_of
+from creditlab.sweep.plan import Planned, check_devices, planned, preflight, remove_empty, sweep_name
 
 _HERE = Path(__file__).parent
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parents[1] / "conf"
@@ -37,7 +36,8 @@ def _single(config: DictConfig) -> float | None:
     """One run in this process."""
     composed = OmegaConf.merge(HydraConfig.instance().cfg, config)
     assert isinstance(composed, DictConfig)
-    folder = Path(HydraConfig.get().run.dir)
+    hydra_config = HydraConfig.get()  # with hydra.job.chdir this process has left the folder of the command
+    folder = Path(hydra_config.runtime.output_dir if hydra_config.job.chdir else hydra_config.run.dir)
     try:
         arguments.refuse_sweep(composed)
         run = planned(composed, folder)
@@ -49,9 +49,11 @@ def _single(config: DictConfig) -> float | None:
             print(f"  not computed: {name}, {reason}")
         return objective(result, run.config["training"]["objective"])
     except (ConfigError, records.RecordError, Held) as error:
-        with contextlib.suppress(OSError):  # not empty, so it holds runs; if it is empty, Hydra has just made it
-            folder.rmdir()
+        remove_empty(Loader.absent)  # Hydra has made them
         _refuse(str(error))
+    except OmegaConfBaseException as error:
+        remove_empty(Loader.absent)
+        _refuse(message_of(error, [CONF]))
 
 
 def _run(run: Planned) -> tuple[records.Run, bool]:
@@ -80,7 +82,8 @@ def _run(run: Planned) -> tuple[records.Run, bool]:
         raise
     except Exception as error:
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
-        print(f"creditlab: the run failed: {cause}\n  {run.folder / 'error.txt'}", file=sys.stderr)
+        trace = run.folder / "error.txt"  # absent if the disk is full
+        print(f"creditlab: the run failed: {cause}\n  {trace if trace.exists() else run.folder}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -106,6 +109,8 @@ def main() -> None:
     try:
         folders = arguments.read(CONF)
         _single()
+        if SweepLauncher.folder is not None:
+            check_best(SweepLauncher.folder)
     except (ConfigError, records.RecordError, Held) as error:
         _refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:

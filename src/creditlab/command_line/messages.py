@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 from hydra.errors import OverrideParseException
+from omegaconf.errors import InterpolationResolutionError
 
 from creditlab.config import ConfigError
 from creditlab.hints import did_you_mean
@@ -22,6 +23,9 @@ def message_of(error: BaseException, folders: Sequence[Path]) -> str:
     if ours := next((e for e in chain if isinstance(e, ConfigError)), None):  # raised while Hydra resolved a value
         return str(ours)
     text = ": ".join(dict.fromkeys(str(e) for e in chain if str(e))) or type(error).__name__
+    if isinstance(error, InterpolationResolutionError) and error.full_key:
+        reason = str(error.msg).partition("\n")[0].rpartition("raised while resolving interpolation: ")[2]
+        return f"{error.full_key}: its ${{…}} cannot be resolved: {reason}."
     if missing := re.search(r"Could not override 'experiment'[^+]*(\+\S+)?", text):
         return f"an experiment is added to the defaults: write {missing[1] or '+experiment=NAME'}, with the plus."
     if nested := re.match(r"In '((.+)/[^/']+)': Could not override '\2/([^@']+)", text):

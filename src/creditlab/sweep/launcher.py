@@ -7,17 +7,18 @@ is working on.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from creditlab import records
 from creditlab.config import ConfigError
@@ -134,11 +135,13 @@ def worklist_of(runs: Sequence[Planned], submitted: dict[str, str]) -> Worklist:
 
 
 class Returned(JobReturn):
-    """What a sweeper that searches reads: the objective of a run, at the moment when it asks."""
+    """What a sweeper that searches reads: the objective of a run, at the moment when it asks. If the run has diverged,
+    or the objective is not a number, it reads `worst`: the search goes on, and avoids such runs.
+    """
 
-    def __init__(self, overrides: Sequence[str], run: Planned) -> None:
+    def __init__(self, overrides: Sequence[str], run: Planned, worst: float) -> None:
         super().__init__(overrides=overrides, status=JobStatus.COMPLETED)
-        self.run = run
+        self.run, self.worst = run, worst
 
     @property
     def return_value(self) -> Any:
@@ -147,11 +150,38 @@ class Returned(JobReturn):
             raise ConfigError(
                 f"{self.run.folder} is {existing_run.status}: a sweeper that searches needs finished runs."
             )
-        return objective(existing_run, self.run.config["training"]["objective"])
+        if existing_run.status == "diverged":
+            return self.worst
+        value = objective(existing_run, self.run.config["training"]["objective"])
+        return self.worst if math.isnan(value) else value
 
     @return_value.setter
     def return_value(self, value: Any) -> None:
         raise AttributeError("a run's objective is in its folder")
+
+
+def worst_objective(hydra: DictConfig) -> float:
+    """The value that no search prefers: infinity, or minus infinity for a sweeper that maximises."""
+    sweeper = hydra.sweeper
+    direction = str(OmegaConf.select(sweeper, "direction", default="")).lower()
+    maximises = direction.endswith("maximize")  # Optuna; below, Nevergrad and Ax
+    maximises = maximises or bool(OmegaConf.select(sweeper, "optim.maximize"))
+    maximises = maximises or OmegaConf.select(sweeper, "ax_config.experiment.minimize") is False
+    return -math.inf if maximises else math.inf
+
+
+def check_best(sweep: Path) -> None:
+    """Raise SweepFailed, and remove the results of a search, if the best value that it found is that of a run without
+    one: then all its runs diverged.
+    """
+    path = sweep / "optimization_results.yaml"
+    if not path.exists():
+        return
+    results = OmegaConf.to_container(OmegaConf.load(path))
+    values = list(results.values()) if isinstance(results, dict) else []
+    if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+        path.unlink()
+        raise SweepFailed("all runs of the search diverged, so there is no best value.")
 
 
 def objective(run: records.Run, name: str) -> float:
@@ -164,8 +194,9 @@ def objective(run: records.Run, name: str) -> float:
 
 
 class SweepLauncher(Launcher):
-    """A launcher without `start`, which each subclass adds."""
+    """A launcher without `start`, which each subclass adds. `folder`: where this process has started a sweep."""
 
+    folder: ClassVar[Path | None] = None
     preflight_devices: Sequence[str] = ()  # runs may use these instead of their own device
     together = 1  # how many runs that differ in the seed alone are trained at once
 
@@ -195,8 +226,10 @@ class SweepLauncher(Launcher):
         preflight(worklist.to_do, self.preflight_devices, self.together)
         worklist.print_notes()
         self.prepare(sweep, runs, worklist)
+        SweepLauncher.folder = sweep
         self.start(worklist, sweep)
-        return [Returned(overrides, run) for overrides, run in zip(job_overrides, requested, strict=True)]
+        worst = worst_objective(self.config.hydra)
+        return [Returned(overrides, run, worst) for overrides, run in zip(job_overrides, requested, strict=True)]
 
     def prepare(self, sweep: Path, runs: Sequence[Planned], worklist: Worklist) -> None:
         """Write the plan, and clear the runs that start over."""

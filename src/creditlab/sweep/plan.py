@@ -6,6 +6,7 @@ planned. Another command with the same folder adds to it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shlex
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from creditlab import records
 from creditlab.config import GROUPS, ConfigError, checked_config
@@ -107,6 +108,18 @@ def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: in
         print(f"creditlab: metrics skipped, because network and rule lack what they observe: {names}", file=sys.stderr)
 
 
+def absent_folders(folder: Path) -> list[Path]:
+    """`folder` and those around it that do not exist, the innermost first: what a refused command must not leave."""
+    return [path for path in (folder.absolute(), *folder.absolute().parents) if not path.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of `folders` that exist and are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
 def swept(hydra: DictConfig) -> list[str]:
     """The keys that the command line sets, and the experiment (in `hydra.sweeper.params`, and in its budget)."""
     given = [override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task]
@@ -155,6 +168,8 @@ def sweep_name(name: str | None, overrides: Sequence[str], of_hydra: Sequence[st
     """
     if name is not None:
         return name
+    if isinstance(overrides, ListConfig):  # `${…}` in an override stays as it was written: each run has its own value
+        overrides = OmegaConf.to_container(overrides, resolve=False)  # type: ignore[assignment]
     budgets = [o.removeprefix("hydra.sweeper.") for o in of_hydra if o.startswith("hydra.sweeper.budget=")]
     parsed = [o.partition("=")[::2] for o in (*overrides, *budgets) if o != "budget=full"]
     swept = sorted({key.lstrip("+") for key, value in parsed if is_sweep(value)})
