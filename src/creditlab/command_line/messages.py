@@ -30,7 +30,7 @@ def message_of(error: BaseException, folders: Sequence[Path]) -> str:
         return f"an experiment is added to the defaults: write {missing[1] or '+experiment=NAME'}, with the plus."
     if nested := re.match(r"In '((.+)/[^/']+)': Could not override '\2/([^@']+)", text):
         return f"{nested[1]}.yaml: in its defaults write `override /{nested[3]}: …`, with the slash."
-    if unknown := re.search(r"Could not override '(.+?)'", text):
+    if unknown := re.search(r"Could not (?:override|delete from config\.) '(.+?)'", text):
         return _no_such_key(unknown[1], folders)
     if twice := re.search(r"Multiple values for (\S+)\.|(\S+) appears more than once", text):
         group = twice[1] or twice[2]
@@ -40,6 +40,10 @@ def message_of(error: BaseException, folders: Sequence[Path]) -> str:
     if several := re.search(r"Ambiguous value for argument '(.+?)'|Sweep parameters '(.+?)'", text):
         override = several[1] or several[2]
         return f"{override}: stands for several runs, which need -m: creditlab -m '{override}'. A list is key=[a,b]."
+    if isinstance(error, OverrideParseException) and not error.override.isascii():
+        return (
+            f"cannot read the override {error.override!r}. Letters such as é need quotes of their own: 'key=\"value\"'."
+        )
     if isinstance(error, OverrideParseException):
         return f"cannot read the override {error.override!r}. Give key=value, in quotes: 'key=[a,b]', 'seed=range(3)'."
     return " ".join(line.strip() for line in text.splitlines() if line.strip())

@@ -138,13 +138,29 @@ def write_plan(sweep: Path, runs: Sequence[Planned], keys: Sequence[str]) -> Non
             levels = list(dict.fromkeys(_hashable(f.get(key)) for f in flat))
             if len(levels) > 1 or key in factors:
                 factors[key] = list(dict.fromkeys([*map(_hashable, factors.get(key, [])), *levels]))
-        entries = {entry["name"]: entry for entry in before["runs"]}
+        entries = {entry["name"]: _with_levels(entry, sweep, factors) for entry in before["runs"]}
+        for key in factors.keys() - before["factors"].keys():  # the earlier runs have a level of a new factor, too
+            earlier = [entry["levels"][key] for entry in entries.values() if key in entry["levels"]]
+            factors[key] = list(dict.fromkeys([*map(_hashable, earlier), *factors[key]]))
         for run, values in zip(runs, flat, strict=True):
             name, level_of = run.folder.name, {key: values.get(key) for key in factors}
             entries[name] = {"name": name, "identity": name.rpartition("-")[2], "levels": level_of}
         command = shlex.join(["creditlab", *sys.argv[1:]])  # also for `python -m creditlab`
         content = {"schema": records.SCHEMA, "command": command, "factors": factors, "runs": list(entries.values())}
         records.write_json(sweep / "sweep.json", content)
+
+
+def _with_levels(entry: dict, sweep: Path, factors: Iterable[str]) -> dict:
+    """The entry of an earlier run, with its level of each of `factors`. A level that the entry lacks comes from the
+    config of the run; it stays out if the run has not started.
+    """
+    levels = entry.get("levels", {})
+    lacking = [key for key in factors if key not in levels]
+    config = records.read_run(sweep / entry["name"]).config if lacking else None
+    if config is None:
+        return entry | {"levels": levels}
+    values = records.flatten(config) | config["choices"]
+    return entry | {"levels": levels | {key: values.get(key) for key in lacking}}
 
 
 def _read_or_rebuild(sweep: Path) -> dict:
