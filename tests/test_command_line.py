@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from creditlab.__main__ import main
 
@@ -59,7 +60,7 @@ def refused(tmp_path, monkeypatch, capsys):
             main()
         output = capsys.readouterr()
         assert (end.value.code, output.out) == (2, "")
-        assert not list(tmp_path.glob("multirun/*/*"))
+        assert not (tmp_path / "multirun").exists()  # a refused command leaves nothing behind
         return output.err
 
     return give
@@ -121,6 +122,19 @@ def refused(tmp_path, monkeypatch, capsys):
         (["-m", "seed=0,1", "optimiser.scale=none"], "optimiser.scale: the option chosen has no such key"),
         (["-m", "+experiment=demo,mnist/bp", "dataset.root=x"], "only of +experiment=mnist/bp"),
         (["-m", "dataset=digits,mnist", "algorithm=bp,fa", "dataset.root=x"], "not a key of dataset=digits, only of"),
+        (["training.batch_size=${nope}"], "training.batch_size: its ${…} cannot be resolved: Interpolation key 'nope'"),
+        (["-m", "training.batch_size=${nope}", "seed=0,1"], "training.batch_size: its ${…} cannot be resolved: Interp"),
+        (["-m", "training.objective=${oc.env:NOPE}", "seed=0"], 'objective: its ${…} cannot be resolved: "Environment'),
+        (["sweep=/tmp/x/y"], "sweep='/tmp/x/y': must be text of letters, digits"),
+        (["sweep=a/b/c", "device=cuda:99"], "device=cuda:99: not on this machine"),
+        (["seed=1-10"], "must be a whole number at least 0. For a run of each: creditlab -m 'seed=range(1,11)'"),
+        (["-m", "seed=[0,1,2]"], "must be a whole number at least 0. For a run of each: creditlab -m seed=0,1,2"),
+        (["-m", "algorithm=bp,", "fa"], "algorithm=bp, fa: write algorithm=bp,fa, without spaces."),
+        (["algorithm", "=", "fa"], "algorithm =: write algorithm=VALUE, without spaces."),
+        (["algorithm=", "fa"], "algorithm= fa: write algorithm=fa, without spaces."),
+        (["algorithm=pb"], "algorithm=pb: there is no such option. Did you mean bp?"),
+        (["~metrics.instruments.hesian"], "there is no such key. Did you mean metrics.instruments.hessian?"),
+        (["dataset.root=/données"], "Letters such as é need quotes of their own"),
         (["-m", "~optimiser.lr", "seed=0,1"], "~optimiser.lr: a key of an option cannot be left out"),
     ],
 )
@@ -212,3 +226,17 @@ def test_a_single_run_prints_where_its_record_is(tmp_path, keys, folder):
     assert done.returncode == 0, done.stderr
     assert f"complete: multirun/{folder}/bp-adamw-digits-mlp-s0-" in done.stdout
     assert "test/accuracy" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["20241128", "12e4567", "1_000", "true", "étude"])
+def test_a_sweep_may_have_any_name(tmp_path, name):
+    words = [sys.executable, "-m", "creditlab", "--cfg", "job", f"sweep={name}"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert yaml.safe_load(done.stdout)["sweep"] == name, done.stderr
+
+
+def test_a_sweep_whose_name_is_a_number_lands_in_its_folder(tmp_path):
+    words = ["-m", "hydra/launcher=slurm", "hydra.launcher.dry_run=true", "sweep=20241128", "seed=0,1", "device=cpu"]
+    words = [sys.executable, "-m", "creditlab", *words]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "2 runs to do: multirun/20241128\n" in done.stderr

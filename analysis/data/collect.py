@@ -73,8 +73,29 @@ def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None, me
         repeats=_repeats(named, settings),
         missing=[name for plan in plans for name in plan.missing],
         planned=sum(planned) if plans and len(planned) == len(plans) else None,
-        problems=[problem for plan in plans for problem in plan.problems],
+        problems=[*(problem for plan in plans for problem in plan.problems), *_mixed_code(named.values())],
     )
+
+
+def _mixed_code(runs: Iterable[records.Run]) -> list[str]:
+    """One line per module, and for creditlab itself, of which the finished runs used several versions."""
+    users: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # module → version → runs
+    for run in runs:
+        code, versions = run.record.get("code"), run.record.get("versions")
+        if not run.finished:
+            continue
+        if isinstance(code, Mapping):
+            for module, digest in code.items():
+                users[module][f"sha256 {str(digest)[:8]}"].append(run.name)
+        if isinstance(versions, Mapping) and "creditlab" in versions:
+            users["creditlab"][str(versions["creditlab"])].append(run.name)
+    return [
+        f"{module}: the runs used {len(by_version)} versions of it, "
+        + "; ".join(f"{version} in {len(names)} ({names[0]}, …)" for version, names in by_version.items())
+        + ". retry=changed trains again those that used an earlier one."
+        for module, by_version in users.items()
+        if len(by_version) > 1
+    ]
 
 
 def _prefixes(folders: Sequence[Path]) -> dict[Path, str]:

@@ -5,7 +5,6 @@ Nothing here imports torch, so help and mistakes in the configuration answer at 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -25,8 +24,15 @@ from creditlab.command_line.loader import Loader
 from creditlab.command_line.messages import message_of
 from creditlab.config import ConfigError
 from creditlab.lock import Held
-from creditlab.sweep.launcher import LeftToOthers, SweepFailed, must_run, objective
-from creditlab.sweep.plan import Planned, planned, preflight, sweep_name
+from creditlab.sweep.launcher import (
+    LeftToOthers,
+    SweepFailed,
+    SweepLauncher,
+    check_best,
+    objective,
+    worklist_of,
+)
+from creditlab.sweep.plan import Planned, check_devices, planned, preflight, remove_empty, sweep_name
 
 _HERE = Path(__file__).parent
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parents[1] / "conf"
@@ -37,45 +43,54 @@ def _single(config: DictConfig) -> float | None:
     """One run in this process."""
     composed = OmegaConf.merge(HydraConfig.instance().cfg, config)
     assert isinstance(composed, DictConfig)
-    folder = Path(HydraConfig.get().run.dir)
+    hydra_config = HydraConfig.get()  # with hydra.job.chdir this process has left the folder of the command
+    folder = Path(hydra_config.runtime.output_dir if hydra_config.job.chdir else hydra_config.run.dir)
     try:
         arguments.refuse_sweep(composed)
         run = planned(composed, folder)
-        result = _run(run)
-        print(f"{result.status}: {result.folder}")
+        result, finished_before = _run(run)
+        print(f"{'finished before, ' if finished_before else ''}{result.status}: {result.folder}")
         for name in ("test/accuracy", "test/loss"):
             print(f"  {name:15} {result.metrics[name]:.4f}  (at initialisation {result.metrics[name + '@init']:.4f})")
         for name, reason in result.broken.items():
             print(f"  not computed: {name}, {reason}")
         return objective(result, run.config["training"]["objective"])
     except (ConfigError, records.RecordError, Held) as error:
-        with contextlib.suppress(OSError):  # not empty, so it holds runs; if it is empty, Hydra has just made it
-            folder.rmdir()
+        remove_empty(Loader.absent)  # Hydra has made them
         _refuse(str(error))
+    except OmegaConfBaseException as error:
+        remove_empty(Loader.absent)
+        _refuse(message_of(error, [CONF]))
 
 
-def _run(run: Planned) -> records.Run:
-    """Train `run`, unless it is finished and not to be repeated. A failure ends the process with status 1."""
-    existing_run = records.find_run(run.folder, run.config)
-    if existing_run.finished and not must_run(existing_run, run.config["retry"]):
-        return existing_run
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    preflight([run])
+def _run(run: Planned) -> tuple[records.Run, bool]:
+    """Train `run`, unless it is finished and not to be repeated; whether it was finished before. A failure ends the
+    process with status 1.
+    """
+    worklist = worklist_of([run], {})
+    check_devices([run.config["device"]])
+    if not worklist.finished:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        preflight([run])
+    worklist.print_notes()
+    if worklist.finished:
+        return records.read_run(run.folder), True
     records.make_folder(run.folder.parent)
-    if existing_run.finished:
-        records.forget(run.folder)
+    for finished_run in worklist.again:
+        records.forget(finished_run.folder)
     interrupt.watch(signal.SIGINT, signal.SIGTERM)
     from creditlab.process import prepare_process
     from creditlab.training import train
 
     prepare_process(run.config["threads"])
     try:
-        return train(run.config, run.folder, _report, run.hydra)
+        return train(run.config, run.folder, _report, run.hydra), False
     except (ConfigError, records.RecordError, Held):
         raise
     except Exception as error:
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
-        print(f"creditlab: the run failed: {cause}\n  {run.folder / 'error.txt'}", file=sys.stderr)
+        trace = run.folder / "error.txt"  # absent if the disk is full
+        print(f"creditlab: the run failed: {cause}\n  {trace if trace.exists() else run.folder}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -101,6 +116,8 @@ def main() -> None:
     try:
         folders = arguments.read(CONF)
         _single()
+        if SweepLauncher.folder is not None:
+            check_best(SweepLauncher.folder)
     except (ConfigError, records.RecordError, Held) as error:
         _refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -81,7 +82,7 @@ class Config:
     threads: PositiveInt
     precision: Literal["float32", "float64", "bfloat16"]
     sweep: Folder | None
-    retry: Literal["none", "failed", "diverged", "all"]
+    retry: Literal["none", "failed", "diverged", "changed", "all"]
 
 
 def _checked_keys(path: str, values: Mapping, allowed: Mapping[str, Any], required: Iterable[str], owner: str) -> dict:
@@ -98,11 +99,21 @@ def _checked_keys(path: str, values: Mapping, allowed: Mapping[str, Any], requir
         checked[key] = fit(value, allowed[key])
         if checked[key] is REFUSED:
             hint = did_you_mean(value, allowed_words(allowed[key])) if isinstance(value, str) else ""
+            hint = hint or _hint_of_sweep(f"{path}{key}", value, allowed[key])
             raise ConfigError(f"{path}{key}={as_yaml(value)}: must be {allowed_values(allowed[key])}.{hint}")
     missing = [key for key in required if key not in values]
     if missing:
         raise ConfigError(f"{path}{missing[0]}: {owner} needs this key ({allowed_values(allowed[missing[0]])}).")
     return checked
+
+
+def _hint_of_sweep(key: str, value: Any, annotation: Any) -> str:
+    """How to write a sweep, if `value` looks like the values of several runs (`[0,1,2]`, `1-10`). Else empty."""
+    if isinstance(value, list) and value and all(fit(each, annotation) is not REFUSED for each in value):
+        return f" For a run of each: creditlab -m {key}={','.join(str(each) for each in value)}"
+    if isinstance(value, str) and (ends := re.fullmatch(r"(\d+)-(\d+)", value)) and fit(1, annotation) is not REFUSED:
+        return f" For a run of each: creditlab -m '{key}=range({ends[1]},{int(ends[2]) + 1})'"
+    return ""
 
 
 def _signature_of(path: str, node: Any) -> Signature:

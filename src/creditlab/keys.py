@@ -54,7 +54,8 @@ Fraction = Annotated[float, Range(0, 1)]  # 0 and 1 included
 Decay = Annotated[float, Range(0, 1, open_high=True)]  # the weight of the past in a running mean
 Count = Annotated[int, Range(0)]
 PositiveInt = Annotated[int, Range(1)]
-Folder = Annotated[str, Words(r"\w[\w.+=-]*(/\w[\w.+=-]*)*", "of letters, digits and ._+=- (/ between folders)")]
+FOLDER_NAME = r"\w[\w.+=-]*(/\w[\w.+=-]*)*"
+Folder = Annotated[str, Words(FOLDER_NAME, "of letters, digits and ._+=- (/ between folders)")]
 
 # Names that several architectures share. See `architectures.block.ACTIVATIONS` and `architectures.initialise`.
 Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "gelu", "identity"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import importlib.util
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from creditlab import keys
+from creditlab.sources import source_file
 
 
 class Elsewhere:
@@ -56,25 +56,6 @@ class Signature:
         return {name: a for name, a in self.annotations.items() if name not in self.positional}
 
 
-def _source_file(module: str) -> Path | None:
-    """The file of `module`. Its parent packages are not imported."""
-    top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    if spec is None:
-        return None
-    if not rest:
-        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
-    for folder in spec.submodule_search_locations or []:
-        path = Path(folder, *rest)
-        for candidate in (path / "__init__.py", path.with_suffix(".py")):
-            if candidate.is_file():
-                return candidate
-    return None
-
-
 @lru_cache
 def _tree(path: Path) -> ast.Module:
     try:
@@ -95,7 +76,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 def _definition(module: str, name: str, seen: tuple[str, ...] = ()) -> tuple[ast.ClassDef | ast.FunctionDef, str]:
     """The definition that `name` refers to in `module`, and the module that contains it."""
-    path = _source_file(module)
+    path = source_file(module)
     if path is None or f"{module}.{name}" in seen:
         raise TargetError(f"there is no module {module} in Python, neither in this folder nor installed")
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
@@ -115,7 +96,7 @@ def _definition(module: str, name: str, seen: tuple[str, ...] = ()) -> tuple[ast
 
 def defined_in(target: str) -> list[str]:
     """The public classes and functions of the module in the path `target`, to suggest the nearest name."""
-    path = _source_file(target.rpartition(".")[0])
+    path = source_file(target.rpartition(".")[0])
     try:
         body = _tree(path).body if path else []
     except TargetError:

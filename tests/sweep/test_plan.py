@@ -4,6 +4,7 @@ from omegaconf import OmegaConf
 
 from creditlab import records
 from creditlab.sweep.plan import swept, write_plan
+from creditlab.sweep.status import survey
 from tests.common import SMALL
 
 
@@ -25,6 +26,26 @@ def test_factors_are_those_of_the_command_and_of_the_experiment(plan, tmp_path, 
     assert stored_plan["command"] == "creditlab -m seed=0,1"
     assert stored_plan["factors"] == {"algorithm": ["bp", "fa"], "seed": [0, 1]}
     assert [tuple(entry["levels"].values()) for entry in stored_plan["runs"]] == grid
+
+
+def test_earlier_runs_get_their_level_of_a_factor_that_is_added_later(plan, tmp_path):
+    """From their config. A run that has not started has none."""
+    started, waiting = (plan(*SMALL, f"seed={seed}", folder=tmp_path) for seed in (0, 1))
+    write_plan(tmp_path, [started, waiting], ["seed"])
+    started.folder.mkdir()
+    records.begin(started.folder, started.config, {})
+    write_plan(tmp_path, [plan(*SMALL, "algorithm=fa", folder=tmp_path)], ["algorithm"])
+    assert records.read_plan(tmp_path)["factors"] == {"seed": [0, 1]}  # one level so far
+    more = [plan(*SMALL, f"algorithm={algorithm}", folder=tmp_path) for algorithm in ("fa", "dfa")]
+    write_plan(tmp_path, more, ["algorithm"])
+    stored_plan = records.read_plan(tmp_path)
+    levels = {entry["name"]: entry["levels"] for entry in stored_plan["runs"]}
+    assert levels[started.folder.name] == {"seed": 0, "algorithm": "bp"}
+    assert levels[waiting.folder.name] == {"seed": 1}
+    assert stored_plan["factors"]["algorithm"] == ["bp", "fa", "dfa"]
+    by_algorithm = survey(tmp_path).factors["algorithm"]
+    assert set(by_algorithm) == {"bp", "fa", "dfa", "not known"}
+    assert sum(sum(counts.values()) for counts in by_algorithm.values()) == len(stored_plan["runs"])
 
 
 def test_without_an_experiment_they_are_the_commands():

@@ -6,19 +6,24 @@ import re
 import shlex
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from creditlab.command_line.private import get_args_parser
 from creditlab.config import ConfigError
 from creditlab.hints import did_you_mean
+from creditlab.keys import FOLDER_NAME
 
 
 def read(conf: Path) -> list[Path]:
     """The folders of the config groups: `conf`, which is creditlab's, and the user's. Raises ConfigError."""
+    sys.argv[1:] = map(_with_quoted_name, sys.argv[1:])
     parser = get_args_parser()
     parser.error = _reject  # type: ignore[method-assign, assignment]
     arguments, rest = parser.parse_known_args()
@@ -30,6 +35,7 @@ def read(conf: Path) -> list[Path]:
         command = shlex.join([*flags_first, *arguments.overrides, *rest])
         raise ConfigError(f"flags come before all overrides: creditlab {command}")
     _check_flags(arguments)
+    _check_spaces(arguments.overrides)
     _check_overrides(arguments.overrides)
     if not arguments.config_dir:
         return [conf]
@@ -40,6 +46,30 @@ def read(conf: Path) -> list[Path]:
                 f"{path}: creditlab has an option of this name, and Hydra would use that one. Rename yours."
             )
     return [conf, user_conf]
+
+
+def _with_quoted_name(word: str) -> str:
+    """An argument; the name of a sweep in quotes if Hydra would take it for something else than text: `sweep=20241128`
+    for a number, `sweep=étude` for a mistake.
+    """
+    key, _, name = word.partition("=")
+    if key != "sweep" or name == "null" or not re.fullmatch(FOLDER_NAME, name):
+        return word
+    try:
+        is_text = OverridesParser.create().parse_override(word).value() == name
+    except HydraException:
+        is_text = False
+    return word if is_text else f'sweep="{name}"'
+
+
+def _check_spaces(words: Sequence[str]) -> None:
+    """Raise ConfigError for an override that spaces have divided into several arguments."""
+    for word, following in pairwise(words):
+        if following.startswith("=") and "=" not in word:
+            raise ConfigError(f"{word} {following}: write {word}=VALUE, without spaces.")
+        is_rest = "=" not in following and not following.startswith("~")
+        if is_rest and word.endswith(("=", ",")):
+            raise ConfigError(f"{word} {following}: write {word}{following}, without spaces.")
 
 
 def _check_flags(arguments: Namespace) -> None:

@@ -8,7 +8,8 @@ loader leaves out the overrides that do not fit there. Each run is composed late
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import yaml
 from hydra.core.object_type import ObjectType
@@ -16,14 +17,18 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from creditlab.command_line.private import ConfigLoader, ConfigRepository
 from creditlab.config import GROUPS, ConfigError, checked_plugin
 from creditlab.hints import did_you_mean
+from creditlab.sweep.plan import absent_folders
 
 
 class Loader(ConfigLoader):
-    """Replaces Hydra's own loader."""
+    """Replaces Hydra's own loader. `absent`: folders that Hydra makes for a single run, before anything is checked."""
+
+    absent: ClassVar[list[Path]] = []
 
     def _load_configuration_impl(
         self, config_name: str | None, overrides: list[str], run_mode: RunMode, *args: Any, **keys: Any
@@ -53,6 +58,8 @@ class Loader(ConfigLoader):
             with contextlib.suppress(ConfigCompositionException):
                 self._apply_overrides_to_config([override], config)
         config.hydra.overrides.task = [o.input_line for o in task]
+        with contextlib.suppress(OmegaConfBaseException):  # reported when the value is used
+            Loader.absent = absent_folders(Path(config.hydra.run.dir))
         return config
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 from hydra.errors import OverrideParseException
+from omegaconf.errors import InterpolationResolutionError
 
 from creditlab.config import ConfigError
 from creditlab.hints import did_you_mean
@@ -22,11 +23,14 @@ def message_of(error: BaseException, folders: Sequence[Path]) -> str:
     if ours := next((e for e in chain if isinstance(e, ConfigError)), None):  # raised while Hydra resolved a value
         return str(ours)
     text = ": ".join(dict.fromkeys(str(e) for e in chain if str(e))) or type(error).__name__
+    if isinstance(error, InterpolationResolutionError) and error.full_key:
+        reason = str(error.msg).partition("\n")[0].rpartition("raised while resolving interpolation: ")[2]
+        return f"{error.full_key}: its ${{…}} cannot be resolved: {reason}."
     if missing := re.search(r"Could not override 'experiment'[^+]*(\+\S+)?", text):
         return f"an experiment is added to the defaults: write {missing[1] or '+experiment=NAME'}, with the plus."
     if nested := re.match(r"In '((.+)/[^/']+)': Could not override '\2/([^@']+)", text):
         return f"{nested[1]}.yaml: in its defaults write `override /{nested[3]}: …`, with the slash."
-    if unknown := re.search(r"Could not override '(.+?)'", text):
+    if unknown := re.search(r"Could not (?:override|delete from config\.) '(.+?)'", text):
         return _no_such_key(unknown[1], folders)
     if twice := re.search(r"Multiple values for (\S+)\.|(\S+) appears more than once", text):
         group = twice[1] or twice[2]
@@ -36,6 +40,10 @@ def message_of(error: BaseException, folders: Sequence[Path]) -> str:
     if several := re.search(r"Ambiguous value for argument '(.+?)'|Sweep parameters '(.+?)'", text):
         override = several[1] or several[2]
         return f"{override}: stands for several runs, which need -m: creditlab -m '{override}'. A list is key=[a,b]."
+    if isinstance(error, OverrideParseException) and not error.override.isascii():
+        return (
+            f"cannot read the override {error.override!r}. Letters such as é need quotes of their own: 'key=\"value\"'."
+        )
     if isinstance(error, OverrideParseException):
         return f"cannot read the override {error.override!r}. Give key=value, in quotes: 'key=[a,b]', 'seed=range(3)'."
     return " ".join(line.strip() for line in text.splitlines() if line.strip())

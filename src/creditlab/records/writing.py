@@ -16,6 +16,7 @@ from creditlab.files import finite, sync_folder, to_json, write_sealed, write_wh
 from creditlab.provenance import provenance
 from creditlab.records.identity import identifying, identity
 from creditlab.records.reading import KEPT, SCHEMA, RecordError, Run, digest, read_run
+from creditlab.sources import code_of
 
 
 class History:
@@ -103,8 +104,8 @@ def begin(folder: Path, config: Mapping, hydra: Mapping[str, str]) -> None:
         stale.unlink(missing_ok=True)
     for name, text in hydra.items():
         write_whole(folder / ".hydra" / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
-    record = {"schema": SCHEMA, "identity": identity(config), "config": config, "started": time.time(), **provenance()}
-    write_sealed(folder / "run.json", record)
+    head = {"schema": SCHEMA, "identity": identity(config), "config": config, "started": time.time()}
+    write_sealed(folder / "run.json", head | provenance() | {"code": code_of(config)})
 
 
 def fail(folder: Path, config: Mapping, error: BaseException | str, step: int | None) -> None:

@@ -6,17 +6,18 @@ planned. Another command with the same folder adds to it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from creditlab import records
 from creditlab.config import GROUPS, ConfigError, checked_config
@@ -73,21 +74,27 @@ def job(composed: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
+def check_devices(names: Iterable[str]) -> None:
+    """Raise ConfigError for a device that this machine lacks, even if no run needs one any more."""
+    if accelerators := {*names} - {"auto", "cpu"}:  # torch is imported only if it must say which devices there are
+        from creditlab.parts import find_device
+
+        for name in sorted(accelerators):
+            find_device(name)
+
+
 def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: int = 1) -> None:
     """Build each combination of parts among `runs` once, so that parts that do not fit together are reported before
-    anything starts. If `devices` replace those of the runs, the first of them is used. Raises ConfigError, also for a
-    device that does not exist, and for runs that cannot be trained `together`. Prints which metrics find nothing to
-    observe.
+    anything starts. If `devices` replace those of the runs, the first of them is used. Raises ConfigError, also for
+    runs that cannot be trained `together`. Prints which metrics find nothing to observe.
     """
     if not runs:
         return
     # these import torch, so they wait until something is to run
-    from creditlab.parts import assemble, find_device
+    from creditlab.parts import assemble
     from creditlab.rehearsal import rehearse
     from creditlab.together import check as check_together
 
-    for name in devices:
-        find_device(name)
     seen, lacking, rehearsed = set(), set(), set()
     for run in runs:
         key = records.to_json({k: v for k, v in run.config.items() if k not in ("choices", "seed")})
@@ -112,6 +119,18 @@ def _without_numbers(config: Mapping[str, Any]) -> str:
     return records.to_json({key: value for key, value in flat.items() if type(value) not in (int, float)})
 
 
+def absent_folders(folder: Path) -> list[Path]:
+    """`folder` and those around it that do not exist, the innermost first: what a refused command must not leave."""
+    return [path for path in (folder.absolute(), *folder.absolute().parents) if not path.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of `folders` that exist and are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
 def swept(hydra: DictConfig) -> list[str]:
     """The keys that the command line sets, and the experiment (in `hydra.sweeper.params`, and in its budget)."""
     given = [override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task]
@@ -130,13 +149,29 @@ def write_plan(sweep: Path, runs: Sequence[Planned], keys: Sequence[str]) -> Non
             levels = list(dict.fromkeys(_hashable(f.get(key)) for f in flat))
             if len(levels) > 1 or key in factors:
                 factors[key] = list(dict.fromkeys([*map(_hashable, factors.get(key, [])), *levels]))
-        entries = {entry["name"]: entry for entry in before["runs"]}
+        entries = {entry["name"]: _with_levels(entry, sweep, factors) for entry in before["runs"]}
+        for key in factors.keys() - before["factors"].keys():  # the earlier runs have a level of a new factor, too
+            earlier = [entry["levels"][key] for entry in entries.values() if key in entry["levels"]]
+            factors[key] = list(dict.fromkeys([*map(_hashable, earlier), *factors[key]]))
         for run, values in zip(runs, flat, strict=True):
             name, level_of = run.folder.name, {key: values.get(key) for key in factors}
             entries[name] = {"name": name, "identity": name.rpartition("-")[2], "levels": level_of}
         command = shlex.join(["creditlab", *sys.argv[1:]])  # also for `python -m creditlab`
         content = {"schema": records.SCHEMA, "command": command, "factors": factors, "runs": list(entries.values())}
         records.write_json(sweep / "sweep.json", content)
+
+
+def _with_levels(entry: dict, sweep: Path, factors: Iterable[str]) -> dict:
+    """The entry of an earlier run, with its level of each of `factors`. A level that the entry lacks comes from the
+    config of the run; it stays out if the run has not started.
+    """
+    levels = entry.get("levels", {})
+    lacking = [key for key in factors if key not in levels]
+    config = records.read_run(sweep / entry["name"]).config if lacking else None
+    if config is None:
+        return entry | {"levels": levels}
+    values = records.flatten(config) | config["choices"]
+    return entry | {"levels": levels | {key: values.get(key) for key in lacking}}
 
 
 def _read_or_rebuild(sweep: Path) -> dict:
@@ -160,6 +195,8 @@ def sweep_name(name: str | None, overrides: Sequence[str], of_hydra: Sequence[st
     """
     if name is not None:
         return name
+    if isinstance(overrides, ListConfig):  # `${…}` in an override stays as it was written: each run has its own value
+        overrides = OmegaConf.to_container(overrides, resolve=False)  # type: ignore[assignment]
     budgets = [o.removeprefix("hydra.sweeper.") for o in of_hydra if o.startswith("hydra.sweeper.budget=")]
     parsed = [o.partition("=")[::2] for o in (*overrides, *budgets) if o != "budget=full"]
     swept = sorted({key.lstrip("+") for key, value in parsed if is_sweep(value)})

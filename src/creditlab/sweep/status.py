@@ -26,6 +26,7 @@ from creditlab.sweep.display import safe
 STATUSES = ("complete", "diverged", "running", "interrupted", "dead", "failed", "corrupt", "missing")
 SHOWN_AS = {"dead": "stopped"}  # in a terminal; the JSON keeps its words
 LEVELS = 20  # factors with more levels are not shown
+UNKNOWN = "not known"
 SHOWN = 5  # folders that are listed for one cause
 
 
@@ -113,9 +114,10 @@ def _claim(folder: Path) -> Claim | None:
 def _by_factor(levels: dict[str, dict[str, Any]], statuses: dict[str, str]) -> dict[str, dict[str, dict[str, int]]]:
     """How many runs have each status, by factor and level."""
     counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    factors = dict.fromkeys(factor for values in levels.values() for factor in values)
     for name, values in levels.items():
-        for factor, level in values.items():
-            counts[factor][str(level)][statuses.get(name, "missing")] += 1
+        for factor in factors:  # a run that waits since before a factor was added has no level of it
+            counts[factor][str(values.get(factor, UNKNOWN))][statuses.get(name, "missing")] += 1
     return {factor: {level: dict(count) for level, count in by_level.items()} for factor, by_level in counts.items()}
 
 

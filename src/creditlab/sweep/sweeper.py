@@ -127,15 +127,20 @@ class GridSweeper(Sweeper):
 def _texts(override: Override) -> list[str]:
     """The values of an override, as texts of the command line."""
     if not override.is_sweep_override():
-        return [override.get_value_element_as_str()]
+        return [_resolvable(override.get_value_element_as_str())]
     if not override.is_discrete_sweep():
         raise ConfigError(f"{override.input_line}: a grid needs its values, as in key=1,2,3 or 'key=range(3)'.")
     if not records.identifies(override.key_or_group):
         raise ConfigError(f"{override.input_line}: cannot be swept, because it does not change a run's result.")
-    texts = [str(text) for text in override.sweep_string_iterator()]
+    texts = [_resolvable(str(text)) for text in override.sweep_string_iterator()]
     if not texts:
         raise ConfigError(f"{override.input_line}: has no values, so nothing would run.")
     return texts
+
+
+def _resolvable(text: str) -> str:
+    """A value as a text of the command line, without the escapes by which Hydra would take `${…}` literally."""
+    return re.sub(r"\\(.)", r"\1", text) if "$\\{" in text and text[0] not in "'\"" else text
 
 
 def _number(override: Override) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 
 import pandas as pd
 import pytest
@@ -123,3 +124,20 @@ def test_garbage_collection_goes_on_afterwards(folder):
     with pytest.raises(AnalysisError, match="algorithm=none"):
         load(folder.path, where={"algorithm": ["none"]})
     assert gc.isenabled()
+
+
+def test_runs_of_several_versions_of_the_code_are_named(folder):
+    def record(seed: int, code: dict[str, str], version: str) -> None:
+        path = folder.add({"test/accuracy": 0.5}, algorithm="bp", seed=seed) / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"code": code, "versions": {"creditlab": version}}))
+
+    for seed in range(2):
+        record(seed, {"rules": "a" * 64, "same": "c" * 64}, "0.1")
+    assert load(folder.path).problems == []
+    record(2, {"rules": "b" * 64, "same": "c" * 64}, "0.1")
+    (problem,) = load(folder.path).problems
+    assert problem.startswith("rules: the runs used 2 versions of it, sha256 aaaaaaaa in 2 (")
+    assert "; sha256 bbbbbbbb in 1 (" in problem
+    assert load(folder.path).problems == [problem]  # from the cache, too
+    record(3, {}, "0.2")
+    assert any(line.startswith("creditlab: the runs used 2 versions") for line in load(folder.path).problems)

@@ -1,5 +1,6 @@
 """What the launcher for SLURM decides before it submits; what it submits is run in tests/cluster."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,23 @@ def test_no_slurm_on_this_machine(creditlab, monkeypatch, tmp_path):
     answer = creditlab("-m", "seed=0,1", "hydra/launcher=slurm")
     assert answer.code == 2
     assert "there is no sbatch on this machine" in answer.err
+
+
+def test_a_refused_submission_leaves_everything_as_it_was(creditlab, monkeypatch, tmp_path):
+    for name in ("sbatch", "squeue"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\necho no such partition >&2\nexit 1\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    command = ["-m", "sweep=a/s"]
+    answer = creditlab(*command, "seed=0,1", "hydra/launcher=slurm")
+    assert answer.code == 2
+    assert "sbatch refused: " in answer.err
+    assert not (tmp_path / "multirun").exists()
+    assert creditlab(*command, "seed=0,1").code == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("multirun/**/*") if path.is_file()}
+    assert creditlab(*command, "seed=0,1,2", "hydra/launcher=slurm", "retry=all").code == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("multirun/**/*") if path.is_file()} == before
 
 
 def planned(algorithm, seed):

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from creditlab.config import ConfigError
+from creditlab.files import write_whole
 from creditlab.keys import Count, Positive, PositiveInt
 from creditlab.sweep.display import duration
 from creditlab.sweep.launcher import LeftToOthers, SweepLauncher, Worklist
-from creditlab.sweep.plan import Planned
+from creditlab.sweep.plan import Planned, absent_folders, remove_empty
 from creditlab.sweep.slurm import snapshot
 from creditlab.sweep.slurm.follow import follow
 from creditlab.sweep.slurm.queue import Array, NoAnswer, Submission, waiting
@@ -74,8 +75,22 @@ class SlurmLauncher(SweepLauncher):
             raise ConfigError(f"SLURM does not answer: {error}") from None
 
     def prepare(self, sweep: Path, runs: Sequence[Planned], worklist: Worklist) -> None:
-        if not self.dry_run:
-            super().prepare(sweep, runs, worklist)
+        if self.dry_run:
+            return
+        self.absent = absent_folders(sweep / "slurm")
+        paths = [run.folder / name for run in worklist.again for name in ("summary.json", "error.txt")]
+        self.before = {p: p.read_bytes() if p.exists() else None for p in [sweep / "sweep.json", *paths]}
+        super().prepare(sweep, runs, worklist)
+
+    def restore(self, submission: Path) -> None:
+        """Remove all that a refused submission has written, and write again what `prepare` has removed."""
+        shutil.rmtree(submission)
+        for path, content in self.before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        remove_empty(self.absent)
 
     def start(self, worklist: Worklist, sweep: Path) -> None:
         tasks = list(self.pack(worklist))
@@ -144,7 +159,7 @@ class SlurmLauncher(SweepLauncher):
             jobs = ", ".join(array.job for array in submission.arrays)
             remedy = f" Jobs {jobs} were submitted before: creditlab-cancel {sweep}" if jobs else ""
             if not jobs:
-                shutil.rmtree(folder)
+                self.restore(folder)
             raise ConfigError(f"sbatch refused: {error}{remedy}") from None
         jobs = ", ".join(array.job for array in submission.arrays)
         print(f"submitted as {jobs}. creditlab-status {sweep} shows progress.", file=sys.stderr)

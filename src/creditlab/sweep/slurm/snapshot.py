@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import sysconfig
 from pathlib import Path
 
 import creditlab
 from creditlab.provenance import provenance
+from creditlab.sources import is_installed
 
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "multirun")
 
@@ -37,7 +37,6 @@ def take(target: Path) -> None:
 
 def _user_modules() -> set[Path]:
     """The files or folders of the imported top-level modules that are not installed, not Python's, not creditlab's."""
-    roots = {Path(path).resolve() for path in (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix)}
     package = Path(creditlab.__file__).resolve().parent
     paths = set()
     for name, module in list(sys.modules.items()):
@@ -45,8 +44,7 @@ def _user_modules() -> set[Path]:
         if "." in name or name == "__main__" or file is None:
             continue
         path = Path(file).resolve()
-        installed = any(path.is_relative_to(root) for root in roots) or "site-packages" in path.parts
-        if installed or path.is_relative_to(package.parent) or not file.endswith(".py"):
+        if is_installed(path) or path.is_relative_to(package.parent) or not file.endswith(".py"):
             continue
         paths.add(path.parent if path.name == "__init__.py" else path)
     return paths
