@@ -499,3 +499,11 @@ def test_a_plan_of_a_newer_creditlab_is_not_called_spoilt(tmp_path):
     with pytest.raises(records.RecordError, match="of a newer creditlab") as refusal:
         records.read_plan(tmp_path)
     assert not isinstance(refusal.value, records.SpoiltPlan)
+
+
+def test_an_altered_record_of_another_config_is_not_written_over(tmp_path):
+    run = finished(tmp_path / "run", config=changed(optimiser__lr=0.25))
+    replace(run.folder / "run.json", b"0.25", b"0.75")
+    assert records.read_run(run.folder).status == "corrupt"
+    with pytest.raises(records.RecordError, match=r"optimiser\.lr: 0\.75 in the folder, 0\.1 now"):
+        records.open_run(run.folder, CONFIG)

@@ -86,7 +86,7 @@ def write_json(path: Path, content: Mapping) -> None:
 
 
 def write_sealed(path: Path, content: Mapping) -> None:
-    """As `write_json`, with a last field `sha256`: the digest of the text without that field (see `check_seal`)."""
+    """As `write_json`, with a last field `sha256`: the digest of the text without that field (see `is_sealed`)."""
     text = to_json(content)
     sealed = text.encode().removesuffix(END) + SEAL + hashlib.sha256(text.encode()).hexdigest().encode() + b'"' + END
     write_whole(path, lambda file: file.write(sealed))
@@ -155,11 +155,10 @@ def _too_large(size: int, limit: int) -> str:
     return f"holds {size} bytes, and at most {limit} are read"
 
 
-def check_seal(content: bytes) -> None:
-    """Raise Unreadable if `content`, JSON with a field `sha256`, is not as `write_sealed` wrote it."""
+def is_sealed(content: bytes) -> bool:
+    """Whether `content`, JSON with a field `sha256`, is as `write_sealed` wrote it."""
     head, seal, tail = content.rpartition(SEAL)
-    if not seal or tail != hashlib.sha256(head + END).hexdigest().encode() + b'"' + END:
-        raise Unreadable("was changed after it was written (its digest does not match)")
+    return bool(seal) and tail == hashlib.sha256(head + END).hexdigest().encode() + b'"' + END
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

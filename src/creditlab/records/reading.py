@@ -27,6 +27,7 @@ DEPTH = 50  # of a config: levels of mappings and lists within each other
 Status = Literal["complete", "diverged", "failed", "unfinished", "corrupt"]
 FINISHED: tuple[Status, ...] = ("complete", "diverged")
 LARGEST = 2**1023  # a number of this size fits into a float, ten times it may not
+ALTERED = "was changed after it was written (its digest does not match)"
 ABSENT = (FileNotFoundError, NotADirectoryError)
 SCALARS = frozenset((str, int, float, bool, type(None)))
 
@@ -41,6 +42,14 @@ class SpoiltPlan(RecordError):
 
 class NewerSchema(ValueError):
     """A later creditlab wrote this record. It must not be taken for a broken one."""
+
+
+class Altered(ValueError):
+    """A record is not as it was written; `content` is what it holds now."""
+
+    def __init__(self, content: dict) -> None:
+        super().__init__(ALTERED)
+        self.content = content
 
 
 @contextlib.contextmanager
@@ -120,7 +129,7 @@ class Run:
             if written is None:  # a run of an earlier creditlab
                 files.open_regular(path).close()
             elif files.sha256(path) != written:
-                raise ValueError("was changed after it was written (its digest does not match)")
+                raise ValueError(ALTERED)
         except (OSError, ValueError) as error:
             raise RecordError(f"{path}: {_reason(error)}") from None
         return path
@@ -199,8 +208,9 @@ def _load(path: Path, limit: int = files.RECORD) -> dict:
     if schema != SCHEMA:
         raise ValueError(f"schema {schema!r}, this creditlab reads {SCHEMA}")
     if "sha256" in content:
-        files.check_seal(text)
         del content["sha256"]
+        if not files.is_sealed(text):
+            raise Altered(content)
     return content
 
 
@@ -211,6 +221,9 @@ def read_run(folder: Path) -> Run:
         _check_record(record)
     except ABSENT:
         record = {}
+    except Altered as error:
+        record = error.content if _is_record(error.content) else {}
+        return Run(folder, "corrupt", f"run.json: {error}", record)  # `find_run` compares the config
     except (ValueError, OSError) as error:
         return Run(folder, "corrupt", f"run.json: {_reason(error)}", newer=isinstance(error, NewerSchema))
     if record and not _is_identity(record):
@@ -243,6 +256,14 @@ def _check_record(record: dict) -> None:
         raise ValueError("config.choices is not a mapping to names")
     if _is_deeper(config, DEPTH):
         raise ValueError("config is nested too deeply")
+
+
+def _is_record(record: dict) -> bool:
+    try:
+        _check_record(record)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_deeper(value: Any, depth: int) -> bool:
