@@ -127,6 +127,8 @@ def refused(tmp_path, monkeypatch, capsys):
         (["-m", "training.objective=${oc.env:NOPE}", "seed=0"], 'objective: its ${…} cannot be resolved: "Environment'),
         (["sweep=/tmp/x/y"], "sweep='/tmp/x/y': must be text of letters, digits"),
         (["sweep=a/b/c", "device=cuda:99"], "device=cuda:99: not on this machine"),
+        (["--config-path=x", "seed=1"], "Add yours to them: --config-dir=FOLDER."),
+        (["-m", "hydra.sweep.subdir=x", "seed=1"], "hydra.sweep.subdir=x: a run's folder is named after its config."),
         (["seed=1-10"], "must be a whole number at least 0. For a run of each: creditlab -m 'seed=range(1,11)'"),
         (["-m", "seed=[0,1,2]"], "must be a whole number at least 0. For a run of each: creditlab -m seed=0,1,2"),
         (["-m", "algorithm=bp,", "fa"], "algorithm=bp, fa: write algorithm=bp,fa, without spaces."),

@@ -15,6 +15,7 @@ from typing import NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -40,13 +41,16 @@ CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parents[1] / "conf
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _single(config: DictConfig) -> float | None:
-    """One run in this process."""
+    """One run in this process: a single one, or a run of a sweep whose launcher is not one of creditlab's."""
     composed = OmegaConf.merge(HydraConfig.instance().cfg, config)
     assert isinstance(composed, DictConfig)
     hydra_config = HydraConfig.get()  # with hydra.job.chdir this process has left the folder of the command
     folder = Path(hydra_config.runtime.output_dir if hydra_config.job.chdir else hydra_config.run.dir)
+    in_sweep = hydra_config.mode is RunMode.MULTIRUN  # a launcher of Hydra's own, which calls this for each run
+    folder = Path(hydra_config.sweep.dir) if in_sweep else folder
     try:
-        arguments.refuse_sweep(composed)
+        if not in_sweep:
+            arguments.refuse_sweep(composed)
         run = planned(composed, folder)
         result, finished_before = _run(run)
         print(f"{'finished before, ' if finished_before else ''}{result.status}: {result.folder}")

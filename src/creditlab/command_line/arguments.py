@@ -34,6 +34,10 @@ def read(conf: Path) -> list[Path]:
         flags_first = [word for word in sys.argv[1:] if word not in (*arguments.overrides, *rest)]
         command = shlex.join([*flags_first, *arguments.overrides, *rest])
         raise ConfigError(f"flags come before all overrides: creditlab {command}")
+    if arguments.config_path:
+        raise ConfigError(
+            "--config-path would replace creditlab's own configs. Add yours to them: --config-dir=FOLDER."
+        )
     _check_flags(arguments)
     _check_spaces(arguments.overrides)
     _check_overrides(arguments.overrides)

@@ -231,6 +231,11 @@ class SweepLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         self.check_keys()
+        if (subdir := self.config.hydra.sweep.subdir) != ".":
+            raise ConfigError(
+                f"hydra.sweep.subdir={subdir}: a run's folder is named after its config. Give sweep=NAME to name the "
+                "folder of the sweep, or hydra.sweep.dir=FOLDER."
+            )
         sweep = Path(self.config.hydra.sweep.dir)
         with records.without_garbage_collection():
             requested = [self.composer.planned(overrides, sweep) for overrides in job_overrides]
