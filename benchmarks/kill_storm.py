@@ -148,6 +148,7 @@ def differences(folder: Path, undisturbed: Path) -> list[str]:
 
 
 def show(storm: Storm, runs: int, differing: list[str]) -> None:
+    print(file=sys.stderr)
     table = Table(title=f"{storm.total} SIGKILLs, {runs} runs, {storm.seconds:.0f} s")
     for column in ("killed", "while it", "times"):
         table.add_column(column, justify="right" if column == "times" else "left")
