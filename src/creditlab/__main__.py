@@ -75,6 +75,9 @@ def _run(run: Planned) -> tuple[records.Run, bool]:
     check_devices([run.config["device"]])
     if not worklist.finished:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from creditlab.process import prepare_process
+
+        prepare_process(run.config["threads"])
         preflight([run])
     worklist.print_notes()
     if worklist.finished:
@@ -83,10 +86,8 @@ def _run(run: Planned) -> tuple[records.Run, bool]:
     for finished_run in worklist.again:
         records.forget(finished_run.folder)
     interrupt.watch(signal.SIGINT, signal.SIGTERM)
-    from creditlab.process import prepare_process
     from creditlab.training import train
 
-    prepare_process(run.config["threads"])
     try:
         return train(run.config, run.folder, _report, run.hydra), False
     except (ConfigError, records.RecordError, Held):

@@ -205,7 +205,7 @@ def _arrays(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
 
 
 def printable(text: str) -> str:
-    """`text` with an escape such as \\x1b in the place of each character that a terminal or a page would not show."""
+    """`text` with an escape such as \\x1b instead of each character that a terminal or a page would not show."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

@@ -1,9 +1,10 @@
-"""One real step of training before a sweep starts, so that parts which build but cannot train together are refused.
+"""What the optimiser of a run does, tried before a sweep starts, so that one which builds and cannot train is refused.
 
-    the rule assigns gradients · the optimiser takes a step · its state is saved and loaded · it takes another step
+    a step with backpropagation's gradients · its state is saved and loaded · another step · a step at a rate of zero
 
-Thrown-away parts do it. An error names the part of the config in which it happened: a loss that does not fit the
-labels, an optimiser whose `step` needs a closure or a mode, a schedule that a wrapped optimiser does not notice.
+Thrown-away parts do it. An error names the part of the config in which it happened: an optimiser whose `step` needs a
+closure or a mode, one whose state cannot be loaded, a schedule that a wrapped optimiser does not notice. The rule takes
+no part: a rule that takes its process down must stop its own run only.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 
-from creditlab import seeding
-from creditlab.algorithms.base import Batch
 from creditlab.config import ConfigError
 from creditlab.optimisers.schedule import set_lr
 from creditlab.parts import Parts, as_config_error
@@ -24,19 +24,15 @@ SAMPLES = 8  # at most, in the step
 
 
 def rehearse(config: Mapping[str, Any], parts: Parts) -> None:
-    """Take a step with `parts`, which are of no use afterwards. Raises ConfigError."""
+    """Take steps with the optimiser of `parts`, which are of no use afterwards. Raises ConfigError."""
     choices, training, optimiser = config["choices"], config["training"], parts.optimiser
-    samples = min(training["batch_size"], SAMPLES)
-    rule = f"algorithm={choices['algorithm']} with architecture={choices['architecture']}"
     name = f"optimiser={choices['optimiser']}"
-    with as_config_error(f"{rule} on dataset={choices['dataset']}"):
+    with as_config_error(f"architecture={choices['architecture']} on dataset={choices['dataset']}"):
+        samples = min(max(2, training["batch_size"]), SAMPLES, len(parts.dataset.train_y))
         x, y = parts.dataset.batch(torch.arange(samples, device=parts.dataset.train_y.device))
-        noise = seeding.generator(config["seed"], "algorithm", 0, parts.device)
         with parts.autocast():
-            parts.algorithm.assign(parts.network, Batch(x, y, noise))
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    if not any(p.grad is not None for p in parameters):
-        raise ConfigError(f"{rule}: the rule writes no gradient for any parameter that {name} has.")
+            loss = cross_entropy(parts.network(x), y)
+        loss.backward()
     with as_config_error(name):
         optimiser.step()
         buffer = io.BytesIO()
@@ -47,6 +43,7 @@ def rehearse(config: Mapping[str, Any], parts: Parts) -> None:
     with as_config_error(f"{name}, after loading its saved state"):
         optimiser.step()
     if training["schedule"] != "constant" or training["warmup"]:
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
         _check_schedule(f"training.schedule={training['schedule']}", name, parts, parameters)
 
 

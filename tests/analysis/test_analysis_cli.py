@@ -205,7 +205,7 @@ def test_partial_sweep_says_what_is_missing(sweep, capsys):
     assert main([str(sweep.path)]) == 0
     out = capsys.readouterr().out
     assert "18 runs found: 14 complete, 3 failed, 1 corrupt" in out
-    assert ": RuntimeError: [red]no[/red] [/]  [31mmemory" in out  # as it is, without the escape
+    assert ": RuntimeError: [red]no[/red] [/] \\x1b[31mmemory" in out  # as it is, with the escape made visible
     assert "  corrupt: bp-sgd-digits-mlp-s0-" in out
     assert "  algorithm:optimiser left out: no run at algorithm=es, optimiser=muon" in out
     assert "type II" in out.replace("\n", " ")
