@@ -78,7 +78,7 @@ def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None, me
 
 
 def _mixed_code(runs: Iterable[records.Run]) -> list[str]:
-    """One line per module, and for creditlab itself, of which the finished runs used several versions."""
+    """One line for each module, creditlab included, if the finished runs used several versions of it."""
     users: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # module → version → runs
     for run in runs:
         code, versions = run.record.get("code"), run.record.get("versions")
@@ -176,7 +176,7 @@ def _repeats(named: dict[str, records.Run], settings: Sequence[Settings]) -> lis
 
 
 def _plan(folder: Path, names: Iterable[str]) -> Plan:
-    """The plan of the sweep in `folder`, of which the runs `names` have a folder."""
+    """The plan of the sweep in `folder`. The runs `names` have a folder."""
     try:
         plan = records.read_plan(folder)
         planned = [run["name"] for run in plan["runs"]] if plan else None

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from creditlab.analysis.effects.posthoc import posthoc
+from creditlab.analysis.effects.posthoc import PAIR, posthoc
 from creditlab.analysis.model.fits import Fits
 from creditlab.analysis.names import ALPHA
 from creditlab.analysis.table import statistic
@@ -55,10 +55,7 @@ def seeds_for(standardised: np.ndarray) -> np.ndarray:
     "Power",
     "One row per metric and pair of levels that share seeds.",
     {
-        "metric": "name of the metric",
-        "factor": "the factor whose levels are compared",
-        "level_a": "one level",
-        "level_b": "the other level",
+        **{name: PAIR[name] for name in ("metric", "factor", "level_a", "level_b")},
         "seeds": "seeds that both levels have",
         "effect": ("the difference to be seen; by default the one observed", "the metric's"),
         "sd": ("standard deviation of the difference between seeds", "the metric's"),

@@ -20,17 +20,14 @@ from creditlab.records.reading import (
     NewerSchema,
     RecordError,
     Run,
-    SpoiltPlan,
     Status,
     digest,
     read_history,
     read_last_line,
-    read_plan,
     read_run,
-    read_sweep,
-    run_folders,
     without_garbage_collection,
 )
+from creditlab.records.sweeps import SpoiltPlan, read_plan, read_sweep, run_folders
 from creditlab.records.writing import History, begin, fail, find_run, finish, forget, make_folder, open_run
 
 CONFUSED = 1000  # no confusion matrix for more classes: with 50,257 tokens it would hold 2.5 billion counts

@@ -36,10 +36,6 @@ class RecordError(ValueError):
     """A folder does not hold the records that it should hold; the message is meant for the user."""
 
 
-class SpoiltPlan(RecordError):
-    """A `sweep.json` is unreadable; the folders of the runs are not affected."""
-
-
 class NewerSchema(ValueError):
     """A later creditlab wrote this record. It must not be taken for a broken one."""
 
@@ -115,7 +111,7 @@ class Run:
         try:
             return files.read_arrays(path)
         except (OSError, ValueError) as error:
-            raise RecordError(f"{path}: {_reason(error)}") from None
+            raise RecordError(f"{path}: {reason_of(error)}") from None
 
     def history(self) -> list[dict]:
         """Its lines so far; see `read_history`."""
@@ -131,11 +127,11 @@ class Run:
             elif files.sha256(path) != written:
                 raise ValueError(ALTERED)
         except (OSError, ValueError) as error:
-            raise RecordError(f"{path}: {_reason(error)}") from None
+            raise RecordError(f"{path}: {reason_of(error)}") from None
         return path
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or printable(str(error))
 
 
@@ -156,7 +152,7 @@ def read_history(path: Path, size: int | None = None) -> list[dict]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: {_reason(error)}") from None
+        raise RecordError(f"{path}: {reason_of(error)}") from None
     lines = content.split(b"\n")
     incomplete_line = lines.pop()  # empty if the last line is complete
     rows = []
@@ -193,7 +189,7 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and -LARGEST < value < LARGEST
 
 
-def _load(path: Path, limit: int = files.RECORD) -> dict:
+def load_object(path: Path, limit: int = files.RECORD) -> dict:
     """The object in a JSON file. Raises FileNotFoundError or NotADirectoryError, or ValueError for everything else."""
     text = files.read_bytes(path, limit)
     try:
@@ -217,7 +213,7 @@ def _load(path: Path, limit: int = files.RECORD) -> dict:
 def read_run(folder: Path) -> Run:
     """The state of the run in `folder`, read from its files alone. Whatever they hold, it raises no error."""
     try:
-        record = _load(folder / "run.json")
+        record = load_object(folder / "run.json")
         _check_record(record)
     except ABSENT:
         record = {}
@@ -225,16 +221,16 @@ def read_run(folder: Path) -> Run:
         record = error.content if _is_record(error.content) else {}
         return Run(folder, "corrupt", f"run.json: {error}", record)  # `find_run` compares the config
     except (ValueError, OSError) as error:
-        return Run(folder, "corrupt", f"run.json: {_reason(error)}", newer=isinstance(error, NewerSchema))
+        return Run(folder, "corrupt", f"run.json: {reason_of(error)}", newer=isinstance(error, NewerSchema))
     if record and not _is_identity(record):
         return Run(folder, "corrupt", "run.json: identity does not match the config", record)
     try:
-        summary = _load(folder / "summary.json")
+        summary = load_object(folder / "summary.json")
     except ABSENT:
         return _unfinished(folder, record)
     except (ValueError, OSError) as error:
         newer = isinstance(error, NewerSchema)
-        return Run(folder, "corrupt", f"summary.json: {_reason(error)}", record, newer=newer)
+        return Run(folder, "corrupt", f"summary.json: {reason_of(error)}", record, newer=newer)
     if not record:
         return Run(folder, "unfinished", "no run.json")
     try:
@@ -243,7 +239,7 @@ def read_run(folder: Path) -> Run:
     except KeyError as error:
         return Run(folder, "corrupt", f"summary.json: no {error}", record)
     except (ValueError, OSError) as error:
-        return Run(folder, "corrupt", f"summary.json: {_reason(error)}", record)
+        return Run(folder, "corrupt", f"summary.json: {reason_of(error)}", record)
     return Run(folder, summary["status"], "", record, summary, weights_removed=weights_removed)
 
 
@@ -286,7 +282,7 @@ def _unfinished(folder: Path, record: dict) -> Run:
     except ABSENT:
         return Run(folder, "unfinished", "" if record else "no run.json", record)
     except (ValueError, OSError) as error:
-        return Run(folder, "corrupt", f"error.txt: {_reason(error)}", record)
+        return Run(folder, "corrupt", f"error.txt: {reason_of(error)}", record)
     lines = text.strip().splitlines()
     return Run(folder, "failed", printable(lines[0]) if lines else "no cause written", record)
 
@@ -347,68 +343,3 @@ def _history_digest(folder: Path) -> str:
         return digest(folder / "history.jsonl")
     except files.Unreadable as error:
         raise ValueError(f"history.jsonl: {error}") from None
-
-
-def run_folders(sweep: Path) -> Iterator[Path]:
-    """The folders in `sweep` that hold the record of a run, in the order of their names. A folder that cannot be looked
-    into counts as one, so that it is not overlooked.
-    """
-    with os.scandir(sweep) as entries:
-        names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-    for name in names:
-        if _holds_record(sweep / name):
-            yield sweep / name
-
-
-def _holds_record(folder: Path) -> bool:
-    try:
-        return any(os.path.lexists(folder / file) for file in ("run.json", "summary.json", "error.txt")) or not (
-            os.access(folder, os.X_OK)
-        )
-    except OSError:
-        return True
-
-
-def read_sweep(sweep: Path) -> list[Run]:
-    """Every run in the folder of a sweep. Raises RecordError if there is no such folder, or no run in it."""
-    try:
-        if not sweep.is_dir():
-            raise RecordError(f"{sweep} is not a folder. Give the folder of a sweep, which `creditlab -m …` printed.")
-        runs = [read_run(folder) for folder in run_folders(sweep)]
-        entries = [] if runs else sorted(sweep.iterdir())
-    except OSError as error:
-        raise RecordError(f"{sweep} cannot be read: {error.strerror}.") from None
-    if not runs:
-        below = [p for p in entries if os.access(p, os.R_OK | os.X_OK) and p.is_dir() and any(p.glob("*/run.json"))]
-        hint = f" Did you mean {below[0]}?" if below else ""
-        if read_run(sweep).record:
-            hint = f" It is the folder of a run: give that of its sweep, {sweep.absolute().parent}."
-        inside = ", ".join(printable(p.name) for p in entries[:5])
-        raise RecordError(f"{sweep} holds no run (it holds {inside or 'nothing'}).{hint}")
-    return runs
-
-
-def read_plan(sweep: Path) -> dict | None:
-    """`sweep.json`: the factors with their levels, and the planned runs, each with its name, identity and levels. None
-    if there is no such file. Raises RecordError if it cannot be read.
-    """
-    path = sweep / "sweep.json"
-    try:
-        plan = _load(path, files.PLAN)
-        factors, runs = plan.get("factors"), plan.get("runs")
-        if not isinstance(factors, dict) or not all(isinstance(levels, list) for levels in factors.values()):
-            raise ValueError("factors is not a mapping to lists")
-        if not isinstance(runs, list) or not all(_is_entry(entry) for entry in runs):
-            raise ValueError("runs is not a list of entries, each with a name and levels")
-    except ABSENT:
-        return None
-    except NewerSchema as error:
-        raise RecordError(f"{path}: {error}.") from None
-    except (ValueError, OSError) as error:
-        hint = "Give the sweep's command again to write it anew; no run is lost."
-        raise SpoiltPlan(f"{path}: {_reason(error)}. {hint}") from None
-    return plan
-
-
-def _is_entry(entry: object) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("levels", {}), dict)

@@ -35,7 +35,7 @@ def test_normal_values_are_rejected_at_the_level_or_not_at_all(levels, seeds, df
 
 
 def test_a_permutation_test_says_what_p_it_can_give():
-    """Two levels and three shared seeds: 8 orders, of which the observed one and its mirror have the same F."""
+    """Two levels and three shared seeds: there are 8 orders. The observed one and its mirror have the same F."""
     table = robust(fit(null_sweep(2, 3, 20)), metrics=[f"m{i}" for i in range(20)]).frame
     permuted = table[table["test"] == "permutation"]
     assert permuted["least_p"].between(0.2, 0.3).all()  # 2 of 8
