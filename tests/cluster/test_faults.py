@@ -94,7 +94,8 @@ def test_the_signal_before_the_time_limit(place, undisturbed):
 def test_a_time_limit(place):
     """The real one: SLURM signals 11 to 41 s before the end of the second minute; the runs need three."""
     keys = ["algorithm.pause=1", "seed=0,1", "training.steps=150", "training.evaluations=3", "hydra.launcher.time=2"]
-    answer = place.give("hydra.launcher.wait=true", *keys, "hydra.launcher.signal_delay=10", "hydra.launcher.cpus=2")
+    two_workers = ["hydra.launcher.signal_delay=10", "hydra.launcher.cpus=2", "hydra.launcher.mem=2500M"]
+    answer = place.give("hydra.launcher.wait=true", *keys, *two_workers)
     assert answer.code == 0, answer.err + logs_of(place)
     assert {run.status for run in place.runs().values()} == {"complete"}
     assert logs_of(place).count("2 runs to do") == 2
