@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from creditlab.analysis.data.sweep import Sweep
-    from creditlab.analysis.model.fits import Fits, Kind
+    from creditlab.analysis.model.fits import Fits
+    from creditlab.analysis.model.scales import Kind
 
 
 def load(
@@ -39,11 +40,11 @@ def load(
     return collect(*map(Path, folders), where=where, metrics=metrics)
 
 
-def fit(sweep: Sweep, *, kind: Kind = "II", strict: bool = False, order: int = 2) -> Fits:
+def fit(sweep: Sweep, *, strict: bool = False, order: int = 2, scales: Mapping[str, Kind] | None = None) -> Fits:
     """Fit each metric that `sweep` wants tested, with interactions of up to `order` factors; see `model.fits`."""
     from creditlab.analysis.model.fits import fit as fit_metrics
 
-    return fit_metrics(sweep, kind=kind, strict=strict, order=order)
+    return fit_metrics(sweep, strict=strict, order=order, scales=scales)
 
 
 def __getattr__(name: str) -> Any:

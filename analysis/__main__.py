@@ -1,6 +1,6 @@
 """`creditlab-analyse DIR [DIR …]`: tables from the runs of sweeps, printed and written to DIR/report.
 
-Writes a file for each table and analysis.json (models, families, what was left out and why), and replaces what an
+Writes a file for each table and analysis.json (models, what was left out and why), and replaces what an
 earlier analysis wrote there. Exit status: 0; 2 with one line on stderr where the folder or its runs cannot bear an
 analysis; 3 where the tables are written and no effect could be tested.
 """
@@ -24,6 +24,7 @@ from creditlab.records import RecordError
 if TYPE_CHECKING:
     from creditlab.analysis.data.sweep import Sweep
     from creditlab.analysis.model.fits import Fits
+    from creditlab.analysis.model.scales import Kind
     from creditlab.analysis.table import Table
 
 FORMATS = ("csv", "parquet", "latex", "markdown")
@@ -67,7 +68,7 @@ def analyse(options: argparse.Namespace, names: Sequence[str]) -> bool:
             folder.write_table("runs", sweep.runs, options.format)
         print_runs(console, sweep)
         raise AnalysisError(problem)
-    fits = fit(sweep, kind=options.type, strict=options.strict, order=options.order)
+    fits = fit(sweep, strict=options.strict, order=options.order, scales=dict(options.scale))
     tables = {name: statistics()[name](fits) for name in names}
     for name, table in tables.items():
         folder.write_table(name, table.frame, options.format)
@@ -99,13 +100,16 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--only", nargs="+", metavar="TABLE", help="only these tables, e.g. anova concordance (default: the report)")
     add("--format", nargs="+", choices=FORMATS, default=["csv"], help="format of the tables (default: csv)")
     add("--out", type=Path, metavar="DIR", help="where the tables go (default: DIR/report of the first DIR)")
-    add(
-        "--type",
-        choices=["I", "II", "III"],
-        default="II",
-        help="sums of squares of an unbalanced design (default: II, each effect given those that do not contain it)",
-    )
     add("--order", type=_order, default=2, metavar="N", help="factors in the largest interaction (default: 2)")
+    add(
+        *["--scale"],
+        nargs="+",
+        type=_scale,
+        default=[],
+        metavar="GLOB=KIND",
+        help="compare metrics as they are (identity), by log or by logit: 'weights/*=log' (default: accuracy by logit, "
+        "loss and error by log)",
+    )
     add("--strict", action="store_true", help="an empty cell is an error (default: a smaller model, and a note)")
     return parser.parse_args(arguments)
 
@@ -114,6 +118,15 @@ def _order(text: str) -> int:
     if not text.isdigit() or text == "0":
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _scale(text: str) -> tuple[str, Kind]:
+    from creditlab.analysis.model.scales import KINDS
+
+    pattern, equals, kind = text.rpartition("=")
+    if not (pattern and equals and kind in KINDS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not GLOB=KIND, e.g. 'weights/*=log'; kinds: {', '.join(KINDS)}")
+    return pattern, kind  # type: ignore[return-value]
 
 
 def _where(text: str) -> tuple[str, list[str]]:
@@ -158,12 +171,9 @@ def _design(sweep: Sweep) -> dict[str, Any]:
 
 def _notes(tables: Mapping[str, Table], fits: Fits) -> dict[str, Any]:
     """What was fitted, what was left out and why, for analysis.json."""
-    from creditlab.analysis.effects.anova import families
-
     notes: dict[str, Any] = {name: table.notes for name, table in tables.items() if table.notes and name != "anova"}
     if "anova" in tables:
         notes |= {"models": [asdict(fit.model) for fit in fits], "untested": fits.untested}
-        notes["families"] = families(tables["anova"].frame)
     return notes
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEED = "seed"
-RESIDUAL = "Residual"  # the last term of an analysis of variance
+OUTCOME = "test/accuracy"
 BEHAVIOUR = ("test/", "validation/", "train/")  # metrics of what is learned; all others are of how it is encoded
 LEVEL = 0.95  # of every confidence interval
 ALPHA = 0.05  # a p below this counts as shown
@@ -22,6 +22,12 @@ ALPHA = 0.05  # a p below this counts as shown
 
 class AnalysisError(ValueError):
     """The data cannot bear what was asked; the message is meant for the user."""
+
+
+def outcome_of(metrics: Sequence[str]) -> str | None:
+    """The outcome of a run that everyone looks for first: test accuracy, else the first metric of behaviour, if any."""
+    behaviour = [metric for metric in metrics if metric.startswith(BEHAVIOUR)]
+    return OUTCOME if OUTCOME in metrics else next(iter(behaviour), None)
 
 
 def natural(name: str) -> tuple[tuple[int, str], ...]:

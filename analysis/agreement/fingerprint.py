@@ -37,7 +37,9 @@ from creditlab.analysis.agreement.classifiers import (
     recall_weights,
 )
 from creditlab.analysis.data.sweep import Sweep
+from creditlab.analysis.model.fits import Fits
 from creditlab.analysis.model.permutation import blocks, shuffled
+from creditlab.analysis.model.questions import question
 from creditlab.analysis.names import BEHAVIOUR, SEED, coded, labels, level_order
 from creditlab.analysis.table import once, stacked, statistic
 
@@ -75,6 +77,20 @@ def fingerprint(sweep: Sweep) -> tuple[pd.DataFrame, list[str]]:
     """Identify the algorithm and the optimiser, where they vary, of each complete run. The order of rows is nothing."""
     rows, _, notes = _identified(sweep)
     return rows, notes
+
+
+@question
+def identification(fits: Fits) -> pd.DataFrame:
+    """Can a level be identified from internal metrics, in runs of a new seed or of another level of another factor?"""
+    table = fingerprint(fits).frame
+    table = table[(table["metrics"] == "encoding") & table["classifier"].isin(["linear", "single"])]
+    named = [question_of(*row) for row in table[["target", "held_out", "classifier"]].itertuples(index=False)]
+    return pd.DataFrame(named, columns=["question", "metric"]).assign(p=table["p"].to_numpy(float))
+
+
+def question_of(target: str, held_out: str, classifier: str) -> tuple[str, str]:
+    """The question that an identification belongs to, and its name there."""
+    return f"{target}: identified", f"{classifier}, new {held_out}"
 
 
 @statistic(

@@ -35,8 +35,10 @@ from creditlab.analysis.agreement.pairs_of_runs import (
     within_and_between,
 )
 from creditlab.analysis.data.sweep import Sweep
+from creditlab.analysis.model.fits import Fits
 from creditlab.analysis.model.jackknife import reach
 from creditlab.analysis.model.permutation import blocks, cells
+from creditlab.analysis.model.questions import question
 from creditlab.analysis.names import SEED, coded, labels, level_order, natural
 from creditlab.analysis.table import once, stacked, statistic
 
@@ -82,6 +84,20 @@ def similarity(sweep: Sweep, distance: Distance = "correlation") -> tuple[pd.Dat
     """RDMs and CKA by data set, layer and factor, from the runs that are complete."""
     rows, _, _, notes = _compared(sweep, distance=distance)
     return rows, notes
+
+
+@question
+def representations(fits: Fits) -> pd.DataFrame:
+    """Do runs of one level arrange the classes more alike than runs of different levels?"""
+    table = similarity(fits).frame
+    table = table[(table["measure"] == "RDM") & (table["items"] == "classes")]
+    named = [question_of(*row) for row in table[["dataset", "layer", "factor"]].itertuples(index=False)]
+    return pd.DataFrame(named, columns=["question", "metric"]).assign(p=table["p"].to_numpy(float))
+
+
+def question_of(dataset: str, layer: str, factor: str) -> tuple[str, str]:
+    """The question that a comparison of representations belongs to, and its name there."""
+    return f"{factor}: representations", f"{dataset}, {layer}"
 
 
 @statistic(

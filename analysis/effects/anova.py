@@ -1,113 +1,160 @@
-"""What each factor does to each metric: analysis of variance with effect sizes and their intervals.
+"""What each factor does to each metric: F tests of the one model, with effect sizes and their intervals.
 
-    η² = SS / SS_total    partial η² = SS / (SS + SS_residual)    ω² = (SS − df MS_residual) / (SS_total + MS_residual)
+    partial η² = SS / (SS + SS_error)        partial ω² = df (F − 1) / (df (F − 1) + n)
+    generalised η² = SS / (SS + squares within cells)
 
-Sums of squares are those of `fits`; SS_total is the corrected total, which the effects of an unbalanced design need not
-add up to. p is that of the F test, adjusted by Holm within a family: all tests of one term, one per metric.
+Each effect is tested against its own variation from seed to seed (see `model`). n is the number of means that the
+effect rests on (seeds × levels). η² overstates a share, most of all with few seeds; ω² does not. The interval of ω²
+comes from the noncentral F distribution of the test: λ / (λ + n). Generalised η² (Olejnik & Algina 2003) can be
+compared between studies with other designs; it needs a complete design.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
-from creditlab.analysis.model.fits import Fit, Fits, Model, name_of
-from creditlab.analysis.model.multiplicity import holm
-from creditlab.analysis.model.shares import intervals
-from creditlab.analysis.names import RESIDUAL, SEED, many, some
-from creditlab.analysis.table import statistic
+from creditlab.analysis.model.design import name_of
+from creditlab.analysis.model.fits import Fit, Fits, Model
+from creditlab.analysis.model.questions import question, verdicts
+from creditlab.analysis.model.strata import Strata
+from creditlab.analysis.names import BEHAVIOUR, LEVEL, many, outcome_of, some
+from creditlab.analysis.table import once, statistic
 
-SHARE = "share of the total sum of squares"
 MODELS = 8  # that the notes name
+BISECTIONS = 60
+
+
+def question_of(term: str, metric: str, outcome: str | None) -> str:
+    """The question that the F test of a term for a metric belongs to: one each for the outcome, for the rest of what is
+    learned and for how it is encoded."""
+    if metric == outcome:
+        return f"{term}: {metric}"
+    return f"{term}: {'what is learned' if metric.startswith(BEHAVIOUR) else 'how it is encoded'}"
+
+
+@once
+def tests(fits: Fits) -> pd.DataFrame:
+    """One row per metric and term: the columns of `anova` but for the verdicts, and the question."""
+    outcome = outcome_of(fits.sweep.outcomes)
+    tables = [_of_term(fit, term) for fit in fits for term in fit.design.terms]
+    if not tables:
+        return pd.DataFrame(columns=["question", *anova.columns])
+    table = pd.concat(tables, ignore_index=True)
+    table["question"] = [question_of(t, m, outcome) for t, m in zip(table["term"], table["metric"], strict=True)]
+    position = {metric: i for i, metric in enumerate(fits.sweep.outcomes)}
+    return table.sort_values("metric", key=lambda names: names.map(position), kind="stable", ignore_index=True)
+
+
+@question
+def terms(fits: Fits) -> pd.DataFrame:
+    """Does a factor, or a combination of factors, change the metrics?"""
+    return tests(fits)[["question", "metric", "p"]]
+
+
+def _of_term(fit: Fit, term: tuple[str, ...]) -> pd.DataFrame:
+    test = fit.tests[term]
+    low, high = omega_interval(test.f, test.df1, test.df2, test.units)
+    solved = fit.solved
+    cells = solved.cell_squares if isinstance(solved, Strata) else np.full(len(test.f), np.nan)
+    return pd.DataFrame(
+        {
+            "metric": fit.metrics,
+            "term": name_of(term),
+            "F": test.f,
+            "df": test.df1,
+            "df_error": test.df2,
+            "epsilon": test.epsilon,
+            "p": test.p,
+            "omega_sq": test.omega_sq,
+            "omega_sq_low": low,
+            "omega_sq_high": high,
+            "partial_eta_sq": test.partial_eta_sq,
+            "generalised_eta_sq": test.sum_sq / (test.sum_sq + cells),
+            "sum_sq": test.sum_sq,
+            "error_sq": test.error_sq,
+            "n": len(fit.values),
+            "seeds": fit.design.n_seeds,
+            "scale": [scale.kind for scale in fit.scales],
+            "model": "error strata" if fit.design.complete else "mixed model",
+        }
+    )
 
 
 @statistic(
     "Analysis of variance",
-    "One row per metric and term; the residual is the last term of each metric.",
+    "One row per metric and term.",
     {
         "metric": "name of the metric",
-        "term": "factor, interaction of factors, or the seed",
-        "sum_sq": ("sum of squares", "the metric's unit squared"),
-        "df": "degrees of freedom",
-        "F": "mean square over that of the residual",
-        "p": "p of the F test",
-        "p_adjusted": "p adjusted by Holm over all tests of this term",
-        "eta_sq": f"η²: {SHARE}",
-        "partial_eta_sq": "partial η²: share of what this term and the residual have together",
-        "omega_sq": "ω²: η² corrected for chance, negative where chance explains more",
+        "term": "factor, or combination of factors",
+        "F": "F of the effect against its own variation from seed to seed",
+        "df": "degrees of freedom of the effect, times epsilon",
+        "df_error": "degrees of freedom of its error, times epsilon",
+        "epsilon": "Huynh and Feldt's correction for levels that differ in spread; 1 where they do not",
+        "p": "p of the F test; empty with fewer than three seeds",
+        "p_adjusted": "p that accounts for all tests of the report",
+        "found": "whether the effect is shown: p_adjusted is at most .05",
+        "omega_sq": "partial ω²: share of what the effect and its error have together, corrected for chance",
+        "omega_sq_low": "lower end of its interval of 95 %",
+        "omega_sq_high": "upper end of its interval of 95 %",
+        "partial_eta_sq": "partial η²: the same share, not corrected",
+        "generalised_eta_sq": "generalised η²: share of the effect and of all variation within cells",
+        "sum_sq": ("sum of squares of the effect; empty for a mixed model", "the scale's unit squared"),
+        "error_sq": ("sum of squares of its error; empty for a mixed model", "the scale's unit squared"),
         "n": "runs",
-        "eta_sq_low": "lower end of the interval of η²",
-        "eta_sq_high": "upper end of the interval of η²",
-        "partial_eta_sq_low": "lower end of the interval of partial η²",
-        "partial_eta_sq_high": "upper end of the interval of partial η²",
-        "omega_sq_low": "lower end of the interval of ω²",
-        "omega_sq_high": "upper end of the interval of ω²",
+        "seeds": "seeds",
+        "scale": "what is compared: the metric (identity), its logarithm (log) or its log odds (logit)",
+        "model": "error strata where every seed has every combination of levels, else mixed model",
     },
     place=20,
 )
 def anova(fits: Fits) -> tuple[pd.DataFrame, list[str]]:
     """F tests and effect sizes of all terms and metrics. The notes say what was fitted, what was left out and why."""
-    if not fits.models:
-        return anova.empty(), _notes(fits, {})
-    table = pd.concat(map(_tabulate, fits), ignore_index=True)
-    table["p_adjusted"] = np.nan
-    for _, p in table[table["term"] != RESIDUAL].groupby("term", sort=False)["p"]:
-        table.loc[p.index, "p_adjusted"] = holm(p.to_numpy())
-    position = {metric: i for i, metric in enumerate(fits.sweep.outcomes)}
-    table = table.sort_values("metric", key=lambda names: names.map(position), kind="stable", ignore_index=True)
-    return table[list(anova.columns)], _notes(fits, families(table))
+    table = tests(fits)
+    if table.empty:
+        return anova.empty(), _notes(fits)
+    answers = verdicts(fits)[["question", "metric", "p_adjusted", "found"]]
+    table = table.merge(answers, on=["question", "metric"], how="left", validate="one_to_one")
+    table["found"] = table["found"].eq(True)
+    return table[list(anova.columns)], _notes(fits)
 
 
-def families(table: pd.DataFrame) -> dict[str, int]:
-    """{term: number of tests that Holm's correction is over} of a table of `anova`."""
-    tests = table[table["term"] != RESIDUAL]
-    return {str(term): int(size) for term, size in tests.groupby("term", sort=False).size().items()}
+def omega_interval(f: np.ndarray, df1: np.ndarray, df2: np.ndarray, units: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the interval of the population's partial ω², from the noncentral F distribution."""
+    tail = (1 - LEVEL) / 2
+    low, high = (noncentrality(f, df1, df2, at) for at in (1 - tail, tail))
+    return low / (low + units), high / (high + units)
 
 
-def _tabulate(fit: Fit) -> pd.DataFrame:
-    """The rows of a fit, by metric and term."""
-    design, values, sums, residuals = fit.design, fit.values, fit.sums, fit.residuals
-    df = np.array([design.df(term) for term in design.terms])
-    residual = (residuals**2).sum(axis=0)
-    total = ((values - values.mean(axis=0)) ** 2).sum(axis=0)
-    mean_square = residual / design.residual_df
-    f = sums / df[:, None] / mean_square
-    kurtosis = stats.kurtosis(residuals, axis=0, bias=False).clip(min=0)
-    shares, partial = intervals(sums, df, residual, design.residual_df, total, kurtosis)
-    none = np.full((1, len(fit.metrics)), np.nan)
-    columns = {
-        "sum_sq": [sums, residual[None]],
-        "df": [np.broadcast_to(df[:, None], sums.shape), np.full_like(none, design.residual_df)],
-        "F": [f, none],
-        "p": [stats.f.sf(f, df[:, None], design.residual_df), none],
-        "eta_sq": [sums / total, residual[None] / total],
-        "partial_eta_sq": [sums / (sums + residual), none],
-        "omega_sq": [(sums - df[:, None] * mean_square) / (total + mean_square), none],
-    }
-    for effect, ends in (("eta_sq", shares), ("partial_eta_sq", partial), ("omega_sq", shares)):
-        columns |= {f"{effect}_low": [ends[0], none], f"{effect}_high": [ends[1], none]}
-    table = pd.DataFrame({key: np.concatenate(parts).T.ravel() for key, parts in columns.items()})
-    terms = [*map(name_of, design.terms), RESIDUAL]
-    table["metric"] = np.repeat(np.array(fit.metrics, dtype=object), len(terms))
-    table["term"] = np.tile(np.array(terms, dtype=object), len(fit.metrics))
-    table["n"] = len(values)
-    return table.astype({"df": int})
+def noncentrality(f: np.ndarray, df1: np.ndarray, df2: np.ndarray, probability: float) -> np.ndarray:
+    """λ for which noncentral F(λ) lies below `f` with `probability`; 0 where F(0) does so more rarely. Elementwise."""
+    f, df1, df2 = np.broadcast_arrays(np.asarray(f, float), np.asarray(df1, float), np.asarray(df2, float))
+    least = np.zeros_like(f)
+    most = 4 * (f * df1 + df1 + 10)
+    for _ in range(BISECTIONS):
+        short = special.ncfdtr(df1, df2, most, f) > probability
+        if not short.any() or most.max() > 1e12:
+            break
+        most = np.where(short, 2 * most, most)
+    for _ in range(BISECTIONS):
+        middle = (least + most) / 2
+        below = special.ncfdtr(df1, df2, middle, f) > probability  # falls with λ
+        least, most = np.where(below, middle, least), np.where(below, most, middle)
+    return np.where(np.isfinite(f), (least + most) / 2, np.nan)
 
 
-def _notes(fits: Fits, families: Mapping[str, int]) -> list[str]:
+def _notes(fits: Fits) -> list[str]:
     """What was fitted, what was left out and why."""
     lines = []
     for fit in fits.models[:MODELS]:
-        lines += [_sentence(fit.model, alone=len(fits.models) == 1), *(f"  {note}" for note in fit.notes)]
+        lines += [_sentence(fit.model, alone=len(fits.models) == 1), *(f"  {note}" for note in fit.model.notes)]
     if len(fits.models) > MODELS:
         lines.append(f"… and {len(fits.models) - MODELS} more models, in analysis.json")
-    if families:
-        sizes = ", ".join(f"{term} {size}" for term, size in families.items())
-        lines.append(f"p: F test, Holm's adjustment over all tests of one term ({sizes}). η²: share of the total SS.")
+    if fits.models:
+        lines.append("p_adjusted accounts for all tests of the report: the false discovery rate is 5 % over the whole.")
     metrics = defaultdict(list)
     for metric, reason in fits.untested.items():
         metrics[reason].append(metric)
@@ -118,11 +165,11 @@ def _sentence(model: Model, alone: bool) -> str:
     """A model in words."""
     metrics = "" if alone else f" for {many(len(model.metrics), 'metric')} ({some(model.metrics, 3)})"
     left_out = ", ".join(f"{n} {status}" for status, n in model.left_out.items())
-    terms = " + ".join(f"{term} (block)" if term == SEED else term for term in model.terms)
-    squares = "balanced, so that the sums of squares of types I, II and III agree"
+    scales = defaultdict(list)
+    for metric, kind in model.scales.items():
+        scales[kind].append(metric)
+    compared = "".join(f"; {some(names, 3)} on the {kind} scale" for kind, names in scales.items())
     return (
-        f"Model{metrics}: {terms}; n = {many(model.n, 'run')}"
-        f"{f' (left out, diverged or no finite value: {left_out})' if left_out else ''}; "
-        f"residual df {model.residual_df}; the seed is a {model.seed}; "
-        f"{squares if model.balanced else f'unbalanced, sums of squares of type {model.kind}'} ({model.method})."
+        f"Model{metrics}: {' + '.join(model.terms)}; {many(model.n, 'run')} of {many(model.seeds, 'seed')}"
+        f"{f' (left out, diverged or no finite value: {left_out})' if left_out else ''}; {model.tested}{compared}."
     )

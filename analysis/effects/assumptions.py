@@ -63,7 +63,7 @@ def assumptions(fits: Fits) -> pd.DataFrame:
     tables = []
     for fit in fits:
         n, none = len(fit.residuals), np.full(len(fit.metrics), np.nan)
-        if fit.design.residual_df < LEAST_DF:
+        if fit.residual_df < LEAST_DF:
             test, (score, p) = TOO_FEW, (none, none)
         elif n <= SHAPIRO_UP_TO:
             test, (score, p) = "Shapiro-Wilk", stats.shapiro(fit.residuals, axis=0)

@@ -2,9 +2,8 @@
 
 A rule that learns more slowly has, at the end, other weights because it has learned less. So each run is read at the
 point of its history where it first reaches a target (steps by linear interpolation between evaluations, every metric by
-linear interpolation between its own records, none beyond its last), and levels are compared there by the paired
-differences of `posthoc`. The target is the greatest value that every run reaches, unless one is given; a run that does
-not reach it takes no part.
+linear interpolation between its own records, none beyond its last). The runs read there are fitted by the model of all
+other comparisons. The target is the greatest value that every run reaches; a run that does not reach it takes no part.
 """
 
 from __future__ import annotations
@@ -16,46 +15,73 @@ import pandas as pd
 
 from creditlab.analysis.data.histories import CHANGE, histories, outcomes
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.effects.posthoc import PAIR, paired
-from creditlab.analysis.names import SEED
-from creditlab.analysis.table import stacked, statistic
+from creditlab.analysis.effects.posthoc import PAIR, decided, pairs
+from creditlab.analysis.model.design import name_of
+from creditlab.analysis.model.fits import Fits, fit
+from creditlab.analysis.model.questions import question
+from creditlab.analysis.names import OUTCOME, SEED
+from creditlab.analysis.table import once, stacked, statistic
 
-BY = ("test/accuracy", "step", CHANGE)
+BY = (OUTCOME, "step", CHANGE)
 
 
 @statistic(
     "Matched comparison",
-    "One row per target, metric and pair of levels that share at least two seeds.",
+    "One row per target, metric and pair of levels.",
     {
         "by": "what is equal: test/accuracy, step, or the relative change of the weights",
         "target": "the value at which runs are compared",
-        **{name: text for name, text in PAIR.items() if name not in ("method", "n_b")},
+        **{name: text for name, text in PAIR.items() if name != "at"},
     },
     place=140,
 )
-def matched(sweep: Sweep, by: str | None = None, target: float | None = None) -> pd.DataFrame:
-    """Paired differences between the levels of each factor where `by` has the value `target`.
+def matched(fits: Fits) -> pd.DataFrame:
+    """Differences between the levels of each factor where each of BY has the greatest value that every run reaches.
 
-    By default at all of BY, each at the greatest value that every run reaches. Empty where the seeds of two levels do
-    not reach a target, and for a `by` that the histories do not have.
+    Empty where fewer than two seeds reach a target, and for one that the histories do not have.
     """
-    tables = [_matched(histories(sweep), sweep.factors, each, target) for each in ((by,) if by else BY)]
+    tables = []
+    for by, (target, points) in _matched(fits).items():
+        table = pairs(points)
+        table = table[table["at"] == ""]
+        if len(table):
+            table = table.assign(question=[_question(factor, by) for factor in table["factor"]])
+            tables.append(decided(table, fits, points.scale_of).assign(by=by, target=target))
     return stacked(tables, list(matched.columns))
 
 
-def _matched(history: pd.DataFrame, factors: Sequence[str], by: str, target: float | None) -> pd.DataFrame:
-    if by not in history:
-        return matched.empty()
-    target = common(history, by) if target is None else target
-    points = at(history, factors, by, target)
-    metrics = [metric for metric in outcomes(history, factors) if metric != by and points[metric].notna().any()]
-    metrics = [*(["step"] if by != "step" else []), *metrics]
+@question
+def at_equal(fits: Fits) -> pd.DataFrame:
+    """Does a factor change the metrics where runs are equally far?"""
     tables = [
-        paired(points, factor, [other for other in factors if other != factor], metrics)
-        for factor in factors
-        if len(set(points[factor])) > 1
+        pd.DataFrame({"question": _question(name_of(term), by), "metric": one.metrics, "p": test.p})
+        for by, (_, points) in _matched(fits).items()
+        for one in points
+        for term, test in one.tests.items()
+        if len(term) == 1
     ]
-    return stacked([table.assign(by=by, target=target) for table in tables], list(matched.columns))
+    return stacked(tables, ["question", "metric", "p"])
+
+
+def _question(factor: str, by: str) -> str:
+    return f"{factor} at equal {by}"
+
+
+@once
+def _matched(fits: Fits) -> dict[str, tuple[float, Fits]]:
+    """Of each of BY that the histories have: the target, and the fits of the runs that are read there."""
+    sweep, history = fits.sweep, histories(fits.sweep)
+    found = {}
+    for by in BY:
+        if by not in history:
+            continue
+        target = common(history, by)
+        points = at(history, sweep.factors, by, target)
+        metrics = [metric for metric in outcomes(history, sweep.factors) if metric != by]
+        metrics = [*(["step"] if by != "step" else []), *(m for m in metrics if points[m].notna().any())]
+        read = Sweep.of(points.assign(status="complete"), sweep.factors, metrics)
+        found[by] = (target, fit(read, order=fits.order, scales=fits.scales))
+    return found
 
 
 def common(history: pd.DataFrame, by: str) -> float:

@@ -1,156 +1,145 @@
-"""Which levels of a factor differ, and by how much: all pairs, with intervals, by three methods.
+"""Which levels of a factor differ, and by how much: all pairs, on the one model.
 
-*Tukey* (with Kramer's form for unequal numbers): difference of marginal means on the model of the analysis of variance,
-its error from the residual mean square; p and interval hold for all pairs of a factor at once. *Games-Howell* (1976):
-the same without equal spread, each mean with the variance of its own cells and Satterthwaite's degrees of freedom; it
-needs two runs in each cell, and seeds that are no block. *Paired*: where levels share seeds, the mean over seeds of
-differences between runs that differ in this factor alone, with Student's t over seeds: nothing is assumed of the
-spread, and what a seed does to both levels cancels. Its interval is for one pair; its p_adjusted is Holm's over the
-pairs of a factor. *Paired, all* stands in for Games-Howell where seeds are a block: the same, with Bonferroni's
-interval and p, which hold for all pairs of a factor at once (each pair has a spread of its own, for which the
-studentised range is too short: Maxwell 1980, J. Educ. Stat. 5).
+Where the design is complete, a difference is taken seed by seed, and its error is that from seed to seed (Student's t;
+nothing is assumed of the spread of levels). Else it is a contrast of the mixed model. Marginal pairs average the other
+factors, each combination of their levels with the same weight. Where an interaction is shown, the pairs of each factor
+within each level of the other stand beside them (simple effects).
+
+Pairs are decided below the effect that they belong to: where that is shown, at its level, divided by the number of
+pairs (Bonferroni). The interval is for that level, so that it excludes 0 exactly where p is at most the level. Where
+the effect is not shown, no pair is; the interval is then that of the level which the pairs would have had.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from creditlab.analysis.effects.anova import question_of
+from creditlab.analysis.model.design import LEAST_SEEDS, Term, name_of
 from creditlab.analysis.model.fits import Fit, Fits
-from creditlab.analysis.model.intervals import half_width
-from creditlab.analysis.model.multiplicity import holm
-from creditlab.analysis.model.studentised_range import range_quantile, range_sf
-from creditlab.analysis.names import LEVEL, SEED, labels, level_order
-from creditlab.analysis.table import stacked, statistic
+from creditlab.analysis.model.questions import level_if_found, verdicts
+from creditlab.analysis.model.scales import Scale
+from creditlab.analysis.names import ALPHA, outcome_of
+from creditlab.analysis.table import once, stacked, statistic
 
 PAIR: dict[str, str | tuple[str, str]] = {
     "metric": "name of the metric",
     "factor": "the factor whose levels are compared",
+    "at": "the level of another factor at which they are compared; empty where the other factors are averaged",
     "level_a": "one level",
     "level_b": "the other level",
-    "method": "Tukey, Games-Howell, paired, or paired over all pairs at once",
-    "difference": ("mean at level_a minus mean at level_b", "the metric's"),
-    "ci_low": ("lower end of its interval", "the metric's"),
-    "ci_high": ("upper end of its interval", "the metric's"),
-    "t": "difference over its standard error",
+    "mean_a": ("mean at level_a; the median where the scale is log or logit", "the metric's"),
+    "mean_b": ("mean at level_b; the median where the scale is log or logit", "the metric's"),
+    "difference": ("mean_a minus mean_b", "the metric's"),
+    "ci_low": ("lower end of its interval, at the level of the test", "the metric's"),
+    "ci_high": ("upper end of its interval, at the level of the test", "the metric's"),
+    "estimate": ("the difference on the scale: of log odds, of logarithms, or the difference itself", "the scale's"),
+    "error": ("its standard error", "the scale's"),
+    "t": "estimate over its standard error",
     "df": "degrees of freedom",
     "p": "p of this pair alone",
-    "p_adjusted": "p over all pairs of levels of the factor",
-    "n_a": "runs at level_a; seeds, where the comparison is paired",
-    "n_b": "runs at level_b; seeds, where the comparison is paired",
+    "p_adjusted": "p that accounts for all pairs of the effect and all tests of the report",
+    "found": "whether the pair is shown to differ: p is at most the level",
+    "level": "level at which the pair is decided; the interval's coverage is 1 − level",
+    "seeds": "seeds that it rests on",
+    "scale": "what is compared: the metric (identity), its logarithm (log) or its log odds (logit)",
 }
 
 
-def _simultaneous(
-    fit: Fit, factor: str, method: str, difference: np.ndarray, error: np.ndarray, df: np.ndarray
-) -> Iterator[pd.DataFrame]:
-    """One table per pair of levels, from (pairs, metrics) arrays; `df` too."""
-    axis = fit.design.axes.index(factor)
-    levels, counts = fit.design.levels[axis], np.bincount(fit.design.codes[:, axis])
-    t = difference / error
-    wide = range_quantile(len(levels), df) / np.sqrt(2) * error
-    adjusted = range_sf(np.abs(t) * np.sqrt(2), len(levels), df)
-    for i, (a, b) in enumerate(combinations(range(len(levels)), 2)):
-        columns = {"metric": fit.metrics, "difference": difference[i], "t": t[i], "df": df[i]}
-        columns |= {"ci_low": difference[i] - wide[i], "ci_high": difference[i] + wide[i]}
-        columns |= {"p": 2 * stats.t.sf(np.abs(t[i]), df[i]), "p_adjusted": adjusted[i]}
-        yield pd.DataFrame(columns).assign(
-            level_a=levels[a], level_b=levels[b], n_a=counts[a], n_b=counts[b], method=method
+VERDICT = ("ci_low", "ci_high", "p_adjusted", "found", "level")  # columns that depend on the tests of the report
+
+
+@once
+def pairs(fits: Fits) -> pd.DataFrame:
+    """All pairs, marginal and within levels of another factor: the columns of PAIR but VERDICT, `term`, the effect that
+    the pair belongs to, and `middle`, the mean of both levels on the scale."""
+    tables = [table for fit in fits for table in _of_fit(fit)]
+    return stacked(tables, [*(c for c in PAIR if c not in VERDICT), "term", "middle"])
+
+
+def _of_fit(fit: Fit) -> Iterator[pd.DataFrame]:
+    terms = fit.design.terms
+    for factor in fit.design.varying:
+        if (factor,) not in terms:
+            continue
+        yield from _pairs(fit, factor, (), (), (factor,))
+        for other in fit.design.varying:
+            term = tuple(name for name in fit.design.varying if name in (factor, other))
+            if other == factor or term not in terms:
+                continue
+            for level in range(len(fit.design.levels[fit.design.varying.index(other)])):
+                yield from _pairs(fit, factor, (other,), (level,), term)
+
+
+def _pairs(fit: Fit, factor: str, others: Sequence[str], at: Sequence[int], term: Term) -> Iterator[pd.DataFrame]:
+    """A table for each pair of levels of `factor`, where the factors `others` have the levels `at`."""
+    design = fit.design
+    levels = design.levels[design.varying.index(factor)]
+    words = [design.levels[design.varying.index(name)][number] for name, number in zip(others, at, strict=True)]
+    weights = [design.level_weights((factor, *others), (i, *at)) for i in range(len(levels))]
+    means = [fit.solved.mean(weight) for weight in weights]
+    for a, b in combinations(range(len(levels)), 2):
+        pair = fit.solved.estimate(weights[a] - weights[b])
+        with np.errstate(divide="ignore", invalid="ignore"):  # seeds that do not differ: NaN
+            t = np.where(pair.error > 0, pair.value / pair.error, np.nan)
+        p = 2 * stats.t.sf(np.abs(t), pair.df)
+        middle = (means[a] + means[b]) / 2
+        in_units = [scale.difference(m, d) for scale, m, d in zip(fit.scales, middle, pair.value, strict=True)]
+        yield pd.DataFrame(
+            {
+                "metric": fit.metrics,
+                "factor": factor,
+                "at": ", ".join(f"{name}={word}" for name, word in zip(others, words, strict=True)),
+                "level_a": levels[a],
+                "level_b": levels[b],
+                "mean_a": [float(s.back(m)) for s, m in zip(fit.scales, means[a], strict=True)],
+                "mean_b": [float(s.back(m)) for s, m in zip(fit.scales, means[b], strict=True)],
+                "difference": np.array(in_units, dtype=float),
+                "estimate": pair.value,
+                "error": pair.error,
+                "t": t,
+                "df": pair.df,
+                "p": np.where(pair.seeds >= LEAST_SEEDS, p, np.nan),
+                "seeds": pair.seeds,
+                "scale": [scale.kind for scale in fit.scales],
+                "term": name_of(term),
+                "middle": middle,
+            }
         )
 
 
-def tukey(fit: Fit, factor: str) -> Iterator[pd.DataFrame]:
-    """One table per pair of levels."""
-    design = fit.design
-    q, r = design.factorised
-    columns = design.columns_of[(factor,)]
-    inverse = np.linalg.inv(r)
-    levels = design.df((factor,)) + 1
-    pairs = np.array(list(combinations(range(levels), 2)))
-    chosen = np.eye(levels)[pairs[:, 0]] - np.eye(levels)[pairs[:, 1]]  # (pairs, levels)
-    coded = chosen @ np.vstack([np.eye(levels - 1), np.full((1, levels - 1), -1.0)])
-    weights = coded @ inverse[columns]  # on the projections q'y
-    mean_square = (fit.residuals**2).sum(axis=0) / design.residual_df
-    error = np.sqrt((weights**2).sum(axis=1)[:, None] * mean_square)
-    df = np.full(error.shape, float(design.residual_df))
-    yield from _simultaneous(fit, factor, "Tukey", weights @ (q.T @ design.within(fit.values)), error, df)
-
-
-def games_howell(fit: Fit, factor: str) -> Iterator[pd.DataFrame]:
-    """One table per pair of levels; none where seeds are a block or a cell has fewer than two runs."""
-    if fit.design.paired or fit.cell_moments is None:
-        return
-    counts, means, variances = fit.cell_moments
-    shape, axis = fit.design.cell_shape, fit.design.varying.index(factor)
-    level = np.indices(shape)[axis].ravel()  # of each cell
-    others = len(counts) // shape[axis]
-    pieces = variances / counts[:, None] / others**2
-    mean, square, quartic = (
-        np.stack([each[level == i].sum(axis=0) for i in range(shape[axis])])
-        for each in (means / others, pieces, pieces**2 / (counts - 1)[:, None])
-    )
-    a, b = np.array(list(combinations(range(shape[axis]), 2))).T
-    both = square[a] + square[b]
-    with np.errstate(divide="ignore", invalid="ignore"):  # constant in all these cells: NaN says so
-        df = both**2 / (quartic[a] + quartic[b])
-        yield from _simultaneous(fit, factor, "Games-Howell", mean[a] - mean[b], np.sqrt(both), df)
-
-
-def paired(
-    runs: pd.DataFrame, factor: str, others: list[str], metrics: list[str], values: np.ndarray | None = None
-) -> pd.DataFrame:
-    """Differences by seed between the levels of `factor`, of runs that agree in `others`, in the columns of `posthoc`.
-
-    Only pairs of levels that share at least two seeds appear.
+def decided(table: pd.DataFrame, fits: Fits, scale_of: Mapping[str, Scale]) -> pd.DataFrame:
+    """The rows of `table` (columns of `pairs`, and `question`) that the effects which they belong to let appear, with
+    VERDICT. `fits` are those whose report asks the questions.
     """
-    words = labels(runs[[factor, *others, SEED]])
-    frame = pd.DataFrame(runs[metrics].to_numpy(float) if values is None else values, columns=metrics)
-    means = frame.groupby([words[column].to_numpy() for column in (factor, SEED, *others)]).mean()
-    tables = []
-    levels = sorted(set(words[factor]), key=level_order)
-    for a, b in combinations(levels, 2):
-        both = means.loc[a].align(means.loc[b], join="inner", axis=0)
-        difference = (both[0] - both[1]).groupby(level=0).mean()
-        n = difference.notna().sum()
-        mean, sd = difference.mean(), difference.std()
-        t = (mean / (sd / np.sqrt(n))).where(n > 1)
-        wide = half_width(sd, n)
-        columns = {"metric": metrics, "difference": mean, "t": t, "df": n - 1, "p": 2 * stats.t.sf(t.abs(), n - 1)}
-        columns |= {"ci_low": mean - wide, "ci_high": mean + wide, "n_a": n, "n_b": n}
-        table = pd.DataFrame(columns).assign(factor=factor, level_a=a, level_b=b, method="paired")
-        tables.append(table[n > 1])
-    if not tables:
-        return posthoc.empty()
-    table = pd.concat(tables, ignore_index=True)
-    table["p_adjusted"] = table.groupby("metric", sort=False)["p"].transform(
-        lambda p: pd.Series(holm(p.to_numpy()), p.index) if p.notna().all() else np.nan
-    )
-    return table[list(posthoc.columns)]
+    effects = verdicts(fits).rename(columns={"found": "shown", "p_adjusted": "p_effect"})
+    effects = effects[["question", "metric", "shown", "level", "p_effect"]]
+    table = table.merge(effects, on=["question", "metric"], how="left")
+    table["shown"] = table["shown"].eq(True)
+    table = table[(table["at"] == "") | table["shown"]].reset_index(drop=True)
+    number = table.groupby(["question", "metric"])["p"].transform("size")
+    table["level"] = table["level"].fillna(table["question"].map(level_if_found(fits))).astype(float) / number
+    table["p_adjusted"] = (table["p"] / table["level"] * ALPHA).clip(upper=1)
+    table["p_adjusted"] = table[["p_adjusted", "p_effect"]].max(axis=1, skipna=False)
+    table["found"] = table["shown"] & (table["p"] <= table["level"])
+    half = stats.t.isf(table["level"] / 2, table["df"]) * table["error"]
+    for column, end in (("ci_low", table["estimate"] - half), ("ci_high", table["estimate"] + half)):
+        rows = zip(table["metric"], table["middle"], end, strict=True)
+        table[column] = [float(scale_of[metric].difference(middle, value)) for metric, middle, value in rows]
+    return table
 
 
-def at_once(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Of a table of `paired` for one factor, intervals and p that hold for all pairs of levels at once."""
-    m = pairs.groupby("metric")["p"].transform("size")
-    longer = stats.t.isf((1 - LEVEL) / (2 * m), pairs["df"]) / stats.t.isf((1 - LEVEL) / 2, pairs["df"])
-    wide = (pairs["ci_high"] - pairs["difference"]) * longer
-    ends = {"ci_low": pairs["difference"] - wide, "ci_high": pairs["difference"] + wide}
-    return pairs.assign(method="paired, all", **ends, p_adjusted=(m * pairs["p"]).clip(upper=1))
-
-
-@statistic("Pairwise comparisons", "One row per metric, factor, pair of levels and method.", PAIR, place=90)
+@statistic("Pairwise comparisons", "One row per metric, factor and pair of levels.", PAIR, place=90)
 def posthoc(fits: Fits) -> pd.DataFrame:
-    """Differences between the levels of each factor, by each method that the runs can bear."""
-    tables = []
-    for fit in fits:
-        varying = fit.design.varying
-        for factor in (axis for axis in varying if (axis,) in fit.design.terms):
-            for method in (tukey, games_howell):
-                tables += [table.assign(factor=factor) for table in method(fit, factor)]
-            others = [other for other in varying if other != factor]
-            pairs = paired(fit.runs, factor, others, fit.metrics, fit.values)
-            tables += [pairs, *[at_once(pairs)] * fit.design.paired]
-    return stacked(tables, list(posthoc.columns))
+    """Differences between the levels of each factor, and within the levels of another where an interaction is shown."""
+    table = pairs(fits)
+    if table.empty:
+        return posthoc.empty()
+    outcome = outcome_of(fits.sweep.outcomes)
+    questions = [question_of(t, m, outcome) for t, m in zip(table["term"], table["metric"], strict=True)]
+    return decided(table.assign(question=questions), fits, fits.scale_of)[list(posthoc.columns)]

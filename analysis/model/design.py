@@ -1,11 +1,14 @@
-"""Which effects a set of runs can separate: the model of an analysis of variance, from its factors alone.
+"""Which effects a set of runs can separate, and against what each is tested: the model, from the factors and seeds.
 
-    y = mean + main effects + interactions (of two factors, or up to the order asked) + seed (block) + residual
+    y = mean + effects of factors and of their combinations + seed + seed × factors + residual
 
-An effect stays if its columns are linearly independent of those before it, so its degrees of freedom are those of
-the design's rank (statsmodels 0.15 prints 16 for an interaction with an empty cell whose rank is 15). What cannot
-be separated is left out, and a note says what and why. The seed is a block where cells share seeds: creditlab gives
-runs of one seed the same initial weights and batches, so their contrasts are paired.
+The effects of factors are fixed: their levels are those one asks about. Seeds are random: they stand for all seeds that
+one could have drawn, and the effect of a factor may vary from seed to seed. A factor is *within* seeds if some seed has
+several of its levels, else *between* seeds. A design is *complete* if every seed has every combination of the factors
+within, equally often, and every combination of the factors between has seeds.
+
+An effect stays in the model if its columns are linearly independent of those before it. What cannot be separated is
+left out, and a note says what and why.
 """
 
 from __future__ import annotations
@@ -23,128 +26,110 @@ from creditlab.analysis.names import SEED, coded, labels
 
 Term = tuple[str, ...]
 
+LEAST_SEEDS = 3  # for a verdict: with two, a difference has one degree of freedom, and its error is hardly known
+
+
+def name_of(term: Term) -> str:
+    return ":".join(term)
+
 
 @dataclass
 class Design:
     """A model that the runs can bear, or the reason why there is none (then `terms` is empty)."""
 
-    axes: list[str]  # the factors that vary, then the seed if it is a block
-    codes: np.ndarray  # (runs, axes): the level of each run, 0, 1, …
-    levels: list[list[str]]  # by axis
-    terms: list[Term] = field(default_factory=list)
+    varying: list[str]  # the factors that vary
+    codes: np.ndarray  # (runs, factors): the level of each run, 0, 1, …
+    levels: list[list[str]]  # by factor
+    seeds: np.ndarray  # (runs,): the number of each run's seed, 0, 1, …
+    terms: list[Term] = field(default_factory=list)  # the fixed effects
     notes: list[str] = field(default_factory=list)
     reason: str = ""
     holes: str = ""  # the combinations of levels that have no run, in words
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(len(names) for names in self.levels)
+        """The number of levels of each factor."""
+        return tuple(map(len, self.levels))
+
+    @cached_property
+    def n_seeds(self) -> int:
+        return int(self.seeds.max()) + 1
+
+    @cached_property
+    def within(self) -> list[str]:
+        """The factors of which some seed has several levels."""
+        return [name for axis, name in enumerate(self.varying) if not self._one_level_per_seed(axis)]
 
     @property
-    def paired(self) -> bool:
-        """Whether the seed is a block of the model, so that runs of one seed are compared with each other."""
-        return (SEED,) in self.terms
+    def between(self) -> list[str]:
+        """The factors of which every seed has one level."""
+        return [name for name in self.varying if name not in self.within]
 
-    @property
-    def effects(self) -> list[Term]:
-        """The terms but the seed."""
-        return [term for term in self.terms if term != (SEED,)]
+    def _one_level_per_seed(self, axis: int) -> bool:
+        pairs = np.unique(np.stack([self.seeds, self.codes[:, axis]], axis=1), axis=0)
+        return len(pairs) == self.n_seeds
 
-    @property
-    def varying(self) -> list[str]:
-        """The factors that vary: the axes but the seed."""
-        return [axis for axis in self.axes if axis != SEED]
+    @cached_property
+    def complete(self) -> bool:
+        """Whether each term has a stratum of its own: see the head of this file."""
+        pairs, counts = np.unique(np.stack([self.seeds, self.cells()], axis=1), axis=0, return_counts=True)
+        within = math.prod(self._size(name) for name in self.within)
+        between = math.prod(self._size(name) for name in self.between)
+        filled = len(np.unique(self.codes[:, [self.varying.index(name) for name in self.between]], axis=0))
+        whole = len(pairs) == self.n_seeds * within and len(set(counts)) == 1
+        return whole and filled == max(between, 1) and self.n_seeds > between
 
-    @property
-    def cell_shape(self) -> tuple[int, ...]:
-        """The number of levels of each factor that varies."""
-        return tuple(n for axis, n in zip(self.axes, self.shape, strict=True) if axis != SEED)
-
-    @property
-    def seeds(self) -> np.ndarray:
-        """The number of each run's seed where the seed is a block of the model, else 0 for all, (runs,)."""
-        return self.codes[:, self.axes.index(SEED)] if self.paired else np.zeros(len(self.codes), int)
-
-    @property
-    def role_of_seed(self) -> str:
-        """What the seed is in the model."""
-        if not self.paired:
-            return "replicate"
-        once = len(np.unique(self.codes, axis=0)) == len(self.codes)
-        if self.balanced:
-            return "random block, repeated measures" if once else "random block, replicated"
-        return "random block, incomplete"
-
-    @property
-    def balanced(self) -> bool:
-        """Whether each combination of levels (and seeds) has the same number of runs, and none is empty."""
-        counts = np.unique(self.codes, axis=0, return_counts=True)[1]
-        return len(counts) == math.prod(self.shape) and len(set(counts)) == 1
+    def _size(self, name: str) -> int:
+        return len(self.levels[self.varying.index(name)])
 
     def df(self, term: Term) -> int:
-        return math.prod(len(self.levels[self.axes.index(name)]) - 1 for name in term)
+        """Degrees of freedom of an effect."""
+        return math.prod(self._size(name) - 1 for name in term)
 
-    @property
-    def residual_df(self) -> int:
-        return len(self.codes) - 1 - sum(map(self.df, self.terms))
-
-    def columns(self, term: Term) -> np.ndarray:
-        """The sum-coded columns of `term`, (runs, df)."""
-        coded = []
+    def columns(self, term: Term, codes: np.ndarray | None = None) -> np.ndarray:
+        """The sum-coded columns of `term`, (rows, df): of the runs, or of rows of `codes`."""
+        codes = self.codes if codes is None else codes
+        by_factor = []
         for name in term:
-            axis = self.axes.index(name)
-            eye = np.eye(len(self.levels[axis]))[self.codes[:, axis]]
-            coded.append(eye[:, :-1] - eye[:, -1:])
-        return reduce(lambda a, b: (a[:, :, None] * b[:, None, :]).reshape(len(a), -1), coded)
+            axis = self.varying.index(name)
+            eye = np.eye(len(self.levels[axis]))[codes[:, axis]]
+            by_factor.append(eye[:, :-1] - eye[:, -1:])
+        ones = np.ones((len(codes), 1))
+        return reduce(lambda a, b: (a[:, :, None] * b[:, None, :]).reshape(len(a), -1), by_factor, ones)
 
-    def contrasts(self, term: Term) -> np.ndarray:
-        """The contrasts of `term` between cells in the order of `cells`, (df, cells); all cells must be filled."""
-        matrix = np.ones((1, 1))
-        for axis, levels in zip(self.varying, self.cell_shape, strict=True):
-            of_axis = np.eye(levels)[:-1] - 1 / levels if axis in term else np.full((1, levels), 1 / levels)
-            matrix = np.kron(matrix, of_axis)
-        return matrix
+    def matrix(self, codes: np.ndarray | None = None) -> np.ndarray:
+        """The mean's column and those of all effects, (rows, 1 + df of the effects): of the runs, or of `codes`."""
+        return np.hstack([self.columns(term, codes) for term in [(), *self.terms]])
 
     @cached_property
-    def columns_of(self) -> dict[Term, list[int]]:
-        """Where the columns of each effect stand among those of all effects."""
-        ends = np.cumsum([0, *map(self.df, self.effects)])
-        return {term: list(range(a, b)) for term, a, b in zip(self.effects, ends, ends[1:], strict=False)}
+    def columns_of(self) -> dict[Term, slice]:
+        """Where the columns of each effect stand in `matrix`."""
+        ends = np.cumsum([1, *map(self.df, self.terms)])
+        return {term: slice(int(a), int(b)) for term, a, b in zip(self.terms, ends, ends[1:], strict=False)}
 
     @cached_property
-    def matrix(self) -> np.ndarray:
-        """The columns of all effects, (runs, df of the effects)."""
-        return np.hstack([self.columns(term) for term in self.effects])
+    def grid(self) -> np.ndarray:
+        """All combinations of levels, (cells, factors), the last factor changing fastest."""
+        return np.indices(self.shape).reshape(len(self.shape), -1).T
 
-    @cached_property
-    def factorised(self) -> tuple[np.ndarray, np.ndarray]:
-        """Q and R of `matrix`, centred within seeds where these are a block."""
-        q, r = np.linalg.qr(self.within(self.matrix))
-        return q, r
+    def cells(self) -> np.ndarray:
+        """The number of each run's combination of levels in `grid`, (runs,)."""
+        return np.ravel_multi_index(tuple(self.codes.T), self.shape)
+
+    def level_weights(self, term: Term, levels: Sequence[int]) -> np.ndarray:
+        """Of the mean at the `levels` of the factors of `term`: the weight of each cell of `grid`, which sum to 1."""
+        axes = [self.varying.index(name) for name in term]
+        chosen = (self.grid[:, axes] == np.asarray(levels)).all(axis=1)
+        return chosen / chosen.sum()
 
     def determines(self, source: int, target: int) -> bool:
-        """Whether each level of the axis `source` occurs with one level of `target`."""
+        """Whether each level of the factor number `source` occurs with one level of that of `target`."""
         pairs = np.unique(self.codes[:, [source, target]], axis=0)
         return len(pairs) == len(np.unique(pairs[:, 0]))
 
-    def cells(self) -> np.ndarray:
-        """The number of each run's combination of levels, the seed aside: 0, 1, …, (runs,)."""
-        axes = [axis for axis, name in enumerate(self.axes) if name != SEED]
-        return np.unique(self.codes[:, axes], axis=0, return_inverse=True)[1].ravel()
-
-    def within(self, values: np.ndarray) -> np.ndarray:
-        """`values` (runs, …) less their mean over each seed where the seed is a block in the model, else over all."""
-        if not self.paired:
-            return values - values.mean(axis=0)
-        seeds = self.seeds
-        order = np.argsort(seeds, kind="stable")
-        starts = np.unique(seeds[order], return_index=True)[1]
-        means = np.add.reduceat(values[order], starts, axis=0) / np.diff([*starts, len(values)])[:, None]
-        return values - means[seeds]
-
     def empty(self, names: Sequence[str]) -> str:
         """The combinations of the levels of `names` that have no run, in words: the first few and how many more."""
-        axes = [self.axes.index(name) for name in names]
+        axes = [self.varying.index(name) for name in names]
         filled = set(map(tuple, self.codes[:, axes].tolist()))
         shape = [len(self.levels[a]) for a in axes]
         cells = islice((c for c in product(*map(range, shape)) if c not in filled), 3)
@@ -152,11 +137,16 @@ class Design:
         more = math.prod(shape) - len(filled) - len(words)
         return "; ".join(words) + (f"; and {more} cells more" if more else "")
 
-
-def _crossed(settings: pd.DataFrame, factors: Sequence[str]) -> bool:
-    """Whether some seed occurs in more than one cell."""
-    seeds = settings[[*factors, SEED]].drop_duplicates()[SEED]
-    return len(set(seeds)) > 1 and bool(seeds.duplicated().any())
+    @property
+    def in_words(self) -> str:
+        """How effects are tested, for a reader."""
+        if self.complete:
+            how = "each effect is tested against its own variation from seed to seed (error strata)"
+        else:
+            how = "mixed model by REML: seed and seed × factor are random"
+        between = f"; {', '.join(self.between)} varies between seeds" if self.between and self.within else ""
+        alone = "; no two cells share a seed" if not self.within else ""
+        return how + between + alone
 
 
 def build(settings: pd.DataFrame, factors: Sequence[str], order: int = 2) -> Design:
@@ -167,50 +157,38 @@ def build(settings: pd.DataFrame, factors: Sequence[str], order: int = 2) -> Des
     settings = labels(settings[[*factors, SEED]])
     varying = [f for f in factors if len(set(settings[f])) > 1]
     notes = [f"{f} does not vary: {settings[f].iloc[0]} only" for f in factors if f not in varying]
-    block = _crossed(settings, varying)
-    if len(set(settings[SEED])) == 1:
-        notes.append("one seed: how much a result varies from seed to seed is not known")
-    elif not block:
-        notes.append("no two cells share a seed: seeds are replicates, not a block")
-
-    axes = [*varying, *[SEED] * block]
-    by_axis = [coded(settings[axis]) for axis in axes]
-    codes = np.stack([numbers for numbers, _ in by_axis], axis=1) if axes else np.zeros((len(settings), 0), int)
-    design = Design(axes, codes, [levels for _, levels in by_axis], notes=notes)
+    by_factor = [coded(settings[name]) for name in varying]
+    codes = np.stack([numbers for numbers, _ in by_factor], axis=1) if varying else np.zeros((len(settings), 0), int)
+    design = Design(varying, codes, [levels for _, levels in by_factor], coded(settings[SEED])[0], notes=notes)
     if not varying:
         design.reason = "no factor varies among the runs that have it"
         return design
+    if design.n_seeds == 1:
+        design.reason = "one seed: how much a result varies from seed to seed is not known; add seeds"
+        return design
+    if not design.within and design.n_seeds <= len(np.unique(codes, axis=0)):
+        design.reason = "one seed in each cell, and no two cells share a seed: nothing to test against; add seeds"
+        return design
 
     design.holes = design.empty(varying)
-    mains: list[Term] = [(name,) for name in axes]
-    wanted = [term for size in range(2, order + 1) for term in combinations(varying, size)]
-    filled: list[Term] = []
+    wanted = [term for size in range(1, order + 1) for term in combinations(varying, size)]
     for term in wanted:
         if holes := design.empty(term):
-            notes.append(f"{':'.join(term)} left out: no run at {holes}")
+            notes.append(f"{name_of(term)} left out: no run at {holes}")
         else:
-            filled.append(term)
-    if design.holes and filled == wanted:
+            design.terms.append(term)
+    if design.holes and design.terms == wanted:
         notes.append(f"no run at {design.holes}; the effects of the model can be estimated all the same")
-    design.terms = [*mains, *filled]
-    if not design.balanced:
+    if design.holes:
         _keep_estimable(design)
-    while design.residual_df < 1 and (largest := max(map(len, design.terms))) > 1:
-        design.terms = [term for term in design.terms if len(term) < largest]
-        of = f" of {largest} factors" if largest > 2 else ""
-        notes.append(f"interactions{of} left out: with them no residual degree of freedom is left to test against")
-    if design.residual_df < 1:
-        design.terms = []
-        design.reason = (
-            f"no residual degree of freedom: {len(codes)} runs are no more than the model has parameters; add seeds"
-        )
-    design.terms.sort(key=lambda term: (term == (SEED,), len(term)))
+    if design.n_seeds < LEAST_SEEDS:
+        notes.append("two seeds: estimates without verdicts; a third seed gives them")
     return design
 
 
 def _keep_estimable(design: Design) -> None:
     """Drop each term that does not add all its columns to the rank of those before it, and what contains it."""
-    blocks = [np.ones((len(design.codes), 1)), *map(design.columns, design.terms)]
+    blocks = [design.columns(term) for term in [(), *design.terms]]
     ends = np.cumsum([block.shape[1] for block in blocks])
     # The rank of X'X is that of X, and X'X is small; its entries are whole numbers, so the rank is clear-cut.
     columns = np.hstack(blocks)
@@ -224,10 +202,10 @@ def _keep_estimable(design: Design) -> None:
             kept.append(term)
             chosen = more
             continue
-        axis = design.axes.index(term[0])
+        axis = design.varying.index(term[0])
         mains = [name for (name,) in (t for t in kept if len(t) == 1)]
-        sources = [name for name in mains if design.determines(design.axes.index(name), axis)]
+        sources = [name for name in mains if design.determines(design.varying.index(name), axis)]
         why = f"cannot be separated from {sources[0]}, which determines its value" if len(term) == 1 and sources else ""
         why = why or "the runs cannot tell it from the effects before it"
-        design.notes.append(f"{':'.join(term)} left out: {why}")
+        design.notes.append(f"{name_of(term)} left out: {why}")
     design.terms = kept

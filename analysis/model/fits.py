@@ -1,12 +1,10 @@
-"""Least squares of all metrics at once, on the model that the runs can bear.
+"""One model behind every number: all metrics of a sweep, fitted to the design that its runs have.
 
     sweep = load("multirun/demo"); fits = fit(sweep); anova(fits); posthoc(fits)
 
-Where every combination of levels has the same number of runs, sums of squares come in closed form from cell means, and
-those of types I, II and III agree (Montgomery 2017, Design and Analysis of Experiments, ch. 5). Else one QR
-factorisation of the design serves all metrics and terms: type I (each effect given those before it, the block first),
-II (given all others but those that contain it) or III (given all others, sum-to-zero coding), on a model that `design`
-has reduced to its rank. A seed that is a block is swept out by centring within seeds (Frisch & Waugh 1933).
+Where every seed has every combination of levels, each effect is tested in its own error stratum (`strata`); everywhere
+else by a mixed model (`mixed`), which says the same of a complete design. F tests, marginal means, differences, their
+intervals and the components of variance all come from it.
 
 A run takes part in a metric if it is complete and the value is finite; nothing is imputed. Metrics with a value for the
 same runs share a fit. The fits are computed once, and every statistic of effects takes them.
@@ -14,96 +12,102 @@ same runs share a fit. The fits are computed once, and every statistic of effect
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.model.design import Design, Term, build
+from creditlab.analysis.model.design import Design, Term, build, name_of
+from creditlab.analysis.model.mixed import Mixed
+from creditlab.analysis.model.scales import Kind, Scale, scale_of
+from creditlab.analysis.model.strata import Strata
+from creditlab.analysis.model.tests import Test
 from creditlab.analysis.names import SEED, AnalysisError, labels, level_order
 
 ROUNDING = 1e-12  # of the largest value: what varies less than this does not vary
 SQUARES = 1e-140, 1e140  # the sizes of values whose squares can be summed
 
 BEYOND = f"its values are not between {SQUARES[0]:g} and {SQUARES[1]:g}, so that their squares cannot be summed"
-
-Kind = Literal["I", "II", "III"]
-
-
-def name_of(term: Term) -> str:
-    return ":".join(term)
+EXACT = "does not vary within cells: nothing to test against"
 
 
 @dataclass(frozen=True)
 class Model:
-    """What was fitted to the metrics that have a value for the same runs."""
+    """What was fitted to the metrics that have a value for the same runs, for a reader and for analysis.json."""
 
     metrics: list[str]
     n: int
     left_out: dict[str, int]  # by status: diverged runs, and complete ones without a finite value
     terms: list[str]
-    residual_df: int
-    balanced: bool
-    method: Literal["closed form", "projection"]
-    kind: Kind  # of the sums of squares; all kinds agree where the design is balanced
-    seed: str  # what it is in this model
+    seeds: int
+    tested: str  # against what, in words
+    random: list[str]  # terms of the mixed model; empty where the design is complete
+    scales: dict[str, str]  # by metric, where it is not compared as it is
     notes: list[str]
 
 
 @dataclass(frozen=True, repr=False)
 class Fit:
-    """The metrics that have a value for the same runs, and what the model makes of them."""
+    """The metrics that have a value for the same runs, and the model of them."""
 
     metrics: list[str]
     runs: pd.DataFrame  # those that take part
-    values: np.ndarray  # (runs, metrics)
+    values: np.ndarray  # (runs, metrics), on their scales
+    scales: list[Scale]
     design: Design
-    kind: Kind
-    sums: np.ndarray  # (terms, metrics), sums of squares
-    residuals: np.ndarray  # (runs, metrics)
     left_out: dict[str, int]  # by status: diverged runs, and complete ones without a finite value
     notes: list[str]
 
-    def of(self, metrics: Sequence[str]) -> Fit | None:
-        """The fit of these metrics only; None where it has none of them."""
-        chosen = np.isin(self.metrics, list(metrics))
-        if not chosen.any():
-            return None
-        names = [name for name, kept in zip(self.metrics, chosen, strict=True) if kept]
-        columns = {key: getattr(self, key)[:, chosen] for key in ("values", "sums", "residuals")}
-        return replace(self, metrics=names, **columns)
+    @cached_property
+    def by_strata(self) -> Strata | None:
+        return Strata(self.design, self.values) if self.design.complete else None
 
     @cached_property
-    def cell_moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Counts (cells,), means and variances (cells, metrics); None if a cell is empty or has one run."""
-        cells = self.design.cells()
-        counts = np.bincount(cells)
-        if len(counts) < math.prod(self.design.cell_shape) or counts.min() < 2:
-            return None
-        means = np.stack([self.values[cells == cell].mean(axis=0) for cell in range(len(counts))])
-        squares = (self.values - means[cells]) ** 2
-        sums = [squares[cells == cell].sum(axis=0) / (counts[cell] - 1) for cell in range(len(counts))]
-        return counts, means, np.stack(sums)
+    def solved(self) -> Strata | Mixed:
+        """The model with its tests, estimates and components."""
+        return self.by_strata or Mixed(self.design, self.values)
+
+    @cached_property
+    def tests(self) -> dict[Term, Test]:
+        """The F test of each effect."""
+        return {term: self.solved.test(term) for term in self.design.terms}
+
+    @cached_property
+    def residuals(self) -> np.ndarray:
+        """What the combinations of levels and the seeds leave of the values by least squares, (runs, metrics)."""
+        cell = np.unique(self.design.cells(), return_inverse=True)[1]
+        columns = np.eye(int(cell.max()) + 1)[cell]
+        if self.design.within:
+            columns = np.hstack([columns, np.eye(self.design.n_seeds)[self.design.seeds][:, 1:]])
+        q, r = np.linalg.qr(columns)
+        q = q[:, np.abs(r.diagonal()) > 1e-9]
+        return self.values - q @ (q.T @ self.values)
+
+    @property
+    def residual_df(self) -> int:
+        """Degrees of freedom of `residuals`: runs less the combinations of levels and, within seeds, the seeds."""
+        seeds = self.design.n_seeds - 1 if self.design.within else 0
+        return len(self.values) - len(np.unique(self.design.cells())) - seeds
 
     @property
     def model(self) -> Model:
         """What was fitted, in words."""
+        solved = self.solved
+        random = [":".join((SEED, *term)) for term in solved.random] if isinstance(solved, Mixed) else []
         return Model(
             metrics=self.metrics,
             n=len(self.values),
             left_out=self.left_out,
             terms=[name_of(term) for term in self.design.terms],
-            residual_df=self.design.residual_df,
-            balanced=self.design.balanced,
-            method="closed form" if self.design.balanced else "projection",
-            kind=self.kind,
-            seed=self.design.role_of_seed,
-            notes=self.notes,
+            seeds=self.design.n_seeds,
+            tested=self.design.in_words,
+            random=random,
+            scales={m: s.kind for m, s in zip(self.metrics, self.scales, strict=True) if s.kind != "identity"},
+            notes=[*self.notes, *(scale.note for scale in self.scales if scale.note)],
         )
 
     def __repr__(self) -> str:
@@ -116,15 +120,20 @@ class Fits:
     """The fits of all metrics of a sweep, the one with most metrics first. Iterating gives each `Fit`."""
 
     sweep: Sweep
-    kind: Kind = "II"
     strict: bool = False
     order: int = 2
+    scales: Mapping[str, Kind] = field(default_factory=dict)  # chosen by the user, by pattern of the metric's name
     models: list[Fit] = field(default_factory=list)
     untested: dict[str, str] = field(default_factory=dict)  # metric → why
     made: dict[Hashable, Any] = field(default_factory=dict, compare=False)  # what has been computed from it
 
     def __iter__(self) -> Iterator[Fit]:
         return iter(self.models)
+
+    @property
+    def scale_of(self) -> dict[str, Scale]:
+        """The scale of each metric that was fitted."""
+        return {metric: scale for fit in self for metric, scale in zip(fit.metrics, fit.scales, strict=True)}
 
     @cached_property
     def residuals(self) -> pd.DataFrame:
@@ -137,73 +146,17 @@ class Fits:
         return f"<Fits of {tested} metrics by {len(self.models)} models; {len(self.untested)} untested>"
 
 
-def closed_form(values: np.ndarray, design: Design) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of squares of each term (terms, metrics) and the residuals (runs, metrics) in a balanced design.
-
-    `values` is (runs, metrics). Residuals are formed before anything is squared, so that no digits cancel.
-    """
-    order = np.lexsort(design.codes.T[::-1])
-    residual = values[order].reshape(*design.shape, -1, values.shape[1])  # axes of the design, replicates, metrics
-    everywhere = set(range(len(design.shape) + 1))
-    residual = residual - residual.mean(axis=tuple(everywhere), keepdims=True)
-    sums = {}
-    for term in sorted(design.terms, key=len):  # main effects first: an interaction is what they leave of its means
-        axes = {design.axes.index(factor) for factor in term}
-        effect = residual.mean(axis=tuple(everywhere - axes), keepdims=True)
-        residual = residual - effect
-        runs_per_mean = len(values) / math.prod(design.shape[axis] for axis in axes)
-        sums[term] = runs_per_mean * (effect**2).sum(axis=tuple(everywhere))
-    return np.stack([sums[term] for term in design.terms]), residual.reshape(values.shape)[np.argsort(order)]
+def _constant(values: np.ndarray, residuals: np.ndarray | None = None) -> np.ndarray:
+    """Whether each metric of `values` (runs, metrics) varies by rounding only: as a whole, or in `residuals`."""
+    spread = np.ptp(values, axis=0) if residuals is None else np.abs(residuals).max(axis=0)
+    return spread <= ROUNDING * np.abs(values).max(axis=0)
 
 
-def given(term: Term, terms: Sequence[Term], kind: Kind) -> list[Term]:
-    """The terms that the sum of squares of `term` is adjusted for."""
-    if kind == "I":
-        return list(terms[: terms.index(term)])
-    return [other for other in terms if other != term and (kind == "III" or not set(term) < set(other))]
-
-
-def directions(design: Design, term: Term, kind: Kind) -> np.ndarray:
-    """An orthonormal basis (rank, df) of what `term` adds to the terms it is adjusted for, in coordinates of Q."""
-    before = [column for other in given(term, design.effects, kind) for column in design.columns_of[other]]
-    _, r = design.factorised
-    return np.linalg.qr(r[:, before + design.columns_of[term]])[0][:, len(before) :]
-
-
-def projection(values: np.ndarray, design: Design, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
-    """The same for any design whose terms are estimable."""
-    x, y = design.matrix, values - values.mean(axis=0)
-    inside = design.within(y)
-    q, _ = design.factorised
-    coordinates = q.T @ inside
-    residual = inside - q @ coordinates
-    sums = {term: ((directions(design, term, kind).T @ coordinates) ** 2).sum(axis=0) for term in design.effects}
-    if design.paired:
-        if kind == "I":
-            sums[SEED,] = ((y - inside) ** 2).sum(axis=0)
-        else:
-            q, _ = np.linalg.qr(x - x.mean(axis=0))
-            without = y - q @ (q.T @ y)  # the fits are nested, so their difference is orthogonal to the residual
-            sums[SEED,] = ((without - residual) ** 2).sum(axis=0)
-    return np.stack([sums[term] for term in design.terms]), residual
-
-
-def decompose(values: np.ndarray, design: Design, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of squares of each term (terms, metrics) and the residuals (runs, metrics) of `values` (runs, metrics)."""
-    return closed_form(values, design) if design.balanced else projection(values, design, kind)
-
-
-def _untestable(values: np.ndarray, residuals: np.ndarray | None = None) -> np.ndarray:
-    """Which metrics (runs, metrics) have no variation, or none that the model leaves (`residuals`)."""
-    rounding = len(values) * (ROUNDING * np.abs(values).max(axis=0)) ** 2
-    return ((values - values.mean(axis=0) if residuals is None else residuals) ** 2).sum(axis=0) <= rounding
-
-
-def fit(sweep: Sweep, *, kind: Kind = "II", strict: bool = False, order: int = 2) -> Fits:
+def fit(sweep: Sweep, *, strict: bool = False, order: int = 2, scales: Mapping[str, Kind] | None = None) -> Fits:
     """Fit each metric that `sweep` wants tested, with interactions of up to `order` factors.
 
-    `kind` is that of the sums of squares where the design is unbalanced. Raises AnalysisError if `strict` and a
-    combination of levels has no run.
+    `scales` chooses the scale of metrics by pattern of their names (`{"weights/*": "log"}`). Raises AnalysisError if
+    `strict` and a combination of levels has no run.
     """
     runs, factors, metrics = sweep.usable, sweep.factors, sweep.outcomes
     # In an order of their own, so that no digit and no random draw depends on the order given.
@@ -216,7 +169,7 @@ def fit(sweep: Sweep, *, kind: Kind = "II", strict: bool = False, order: int = 2
     for index in range(len(metrics)):
         groups.setdefault(present[:, index].tobytes(), []).append(index)
 
-    fits = Fits(sweep, kind, strict, order)
+    fits = Fits(sweep, strict, order, dict(scales or {}))
     for members in sorted(groups.values(), key=len, reverse=True):
         mask, names = present[:, members[0]], [metrics[i] for i in members]
         if not mask.any():
@@ -225,7 +178,7 @@ def fit(sweep: Sweep, *, kind: Kind = "II", strict: bool = False, order: int = 2
         of_members = values[np.ix_(mask, members)]
         largest = np.abs(of_members).max(axis=0)
         beyond = ((largest < SQUARES[0]) & (largest > 0)) | (largest > SQUARES[1])
-        constant = ~beyond & _untestable(np.where(beyond, 0, of_members))
+        constant = ~beyond & _constant(np.where(beyond, 0, of_members))
         for reason, which in ((BEYOND, beyond), ("constant", constant)):
             fits.untested.update((name, reason) for name, so in zip(names, which, strict=True) if so)
         testable = ~beyond & ~constant
@@ -246,21 +199,20 @@ def _fit_together(fits: Fits, runs: pd.DataFrame, mask: np.ndarray, names: list[
     if design.reason:
         fits.untested.update(dict.fromkeys(names, design.reason))
         return
-    sums, residuals = decompose(values, design, fits.kind)
-    exact = _untestable(values, residuals)
-    reason = "does not vary within cells: nothing to test against"
-    fits.untested.update((name, reason) for name, fitted in zip(names, exact, strict=True) if fitted)
+    scales = [scale_of(name, column, dict(fits.scales)) for name, column in zip(names, values.T, strict=True)]
+    scaled = np.stack([scale.of(column) for scale, column in zip(scales, values.T, strict=True)], axis=1)
+    whole = Fit(names, runs[mask], scaled, scales, design, {}, [])
+    exact = _constant(scaled, whole.residuals)
+    fits.untested.update((name, EXACT) for name, fitted in zip(names, exact, strict=True) if fitted)
     if exact.all():
         return
     fits.models.append(
         Fit(
             metrics=[name for name, fitted in zip(names, exact, strict=True) if not fitted],
             runs=runs[mask],
-            values=values[:, ~exact],
+            values=scaled[:, ~exact],
+            scales=[scale for scale, fitted in zip(scales, exact, strict=True) if not fitted],
             design=design,
-            kind=fits.kind,
-            sums=sums[:, ~exact],
-            residuals=residuals[:, ~exact],
             left_out=runs.loc[~mask, "status"].value_counts().to_dict(),
             notes=[*_absent(runs, mask, factors), *design.notes],
         )

@@ -64,7 +64,7 @@ def tree(tests: pd.DataFrame) -> pd.DataFrame:
     share = selected / len(adjusted) if selected else 1.0
     within = groups.transform(lambda p: stepped_up(p.to_numpy()))
     by_question = tests["question"].map(adjusted).astype(float)
-    tests["p_adjusted"] = np.maximum(within / share, by_question).clip(upper=1)
+    tests["p_adjusted"] = np.minimum(np.maximum(within / share, by_question), 1.0)
     tests["found"] = tests["p_adjusted"] <= ALPHA
     found = tests.groupby("question", sort=False)["found"].transform("mean")
     tests["level"] = (ALPHA * share * found).where(tests["found"])
@@ -79,3 +79,16 @@ def stepped_up(p: np.ndarray) -> np.ndarray:
     steps = p[order] * len(p) / np.arange(1, len(p) + 1)
     least = np.minimum.accumulate(steps[::-1])[::-1].clip(max=1)
     return least[np.argsort(order, kind="stable")]
+
+
+@once
+def level_if_found(fits: Fits) -> dict[str, float]:
+    """The level at which pairs below a test would be decided if one more test of its question were found."""
+    answers = verdicts(fits)
+    by_question = answers.groupby("question", sort=False)["found"].agg(["sum", "size"])
+    selected = int((by_question["sum"] > 0).sum())
+    levels = {}
+    for question, found, size in by_question.itertuples():
+        share = min(selected + (found == 0), len(by_question)) / len(by_question)
+        levels[str(question)] = ALPHA * share * min(found + 1, size) / size
+    return levels

@@ -89,10 +89,10 @@ def _topics(
 
 
 def _link(cell: Cell, frame: pd.DataFrame) -> dict[str, str]:
-    text = in_words(frame.iloc[cell.row][cell.column], cell.form)
+    value = frame.iloc[cell.row][cell.column]
     return {
         "table": cell.table,
-        "text": re.sub("^-", "−", text),
+        "text": re.sub("^-", "−", in_words(-value if cell.negated else value, cell.form)),
         "href": f"#{cell.table}-{cell.row}",
         "where": f"{cell.table}, {cell.column}",
     }

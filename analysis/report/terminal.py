@@ -18,9 +18,8 @@ from rich.text import Text
 
 from creditlab.analysis.agreement.kendall import DRAWS
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.effects.anova import families
 from creditlab.analysis.effects.assumptions import TOO_FEW
-from creditlab.analysis.names import ALPHA, BEHAVIOUR, LEVEL, RESIDUAL, SEED, many, some
+from creditlab.analysis.names import BEHAVIOUR, LEVEL, SEED, many, some
 from creditlab.analysis.report.words import fraction, levels_of, number, probability
 from creditlab.analysis.table import Table
 from creditlab.records import Run
@@ -84,20 +83,20 @@ def _list_runs(console: Console, runs: Mapping[str, Run]) -> None:
 
 
 def _print_anova(console: Console, anova: Table) -> None:
-    """One row per metric, behaviour before encoding; for each term F, adjusted p, η²."""
-    _heading(console, "Analysis of variance: F, p (Holm), η²")
-    tests = anova.frame[anova.frame["term"] != RESIDUAL]
+    """One row per metric, behaviour before encoding; for each term F, adjusted p, ω²."""
+    _heading(console, "Analysis of variance: F, p (over all tests of the report), partial ω²")
+    tests = anova.frame
     if tests.empty:
         _say(console, "Nothing can be tested.")
     else:
-        columns = tests[["metric", "term", "F", "p_adjusted", "eta_sq"]]
+        columns = tests[["metric", "term", "F", "p_adjusted", "omega_sq"]]
         cells = {
-            (metric, term): f"{number(f):>7} {probability(p):>5} {fraction(eta):>4}"
-            for metric, term, f, p, eta in columns.itertuples(index=False)
+            (metric, term): f"{number(f):>7} {probability(p):>5} {fraction(max(omega, 0.0)):>4}"
+            for metric, term, f, p, omega in columns.itertuples(index=False)
         }
         metrics = list(dict.fromkeys(tests["metric"]))
         side_by_side = max(1, (console.width - max(map(len, metrics)) - 2) // 21)
-        terms = sorted(families(anova.frame), key=lambda term: (term == SEED, ":" in term))
+        terms = sorted(dict.fromkeys(tests["term"]), key=lambda term: ":" in term)
         for start in range(0, len(terms), side_by_side):
             console.print(_anova_table(metrics, terms[start : start + side_by_side], cells))
             console.print()
@@ -110,9 +109,8 @@ def _anova_table(
     table = rich.table.Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
     table.add_column("metric", overflow="fold")
     for term in terms:
-        name = f"{term} (block)" if term == SEED else term
-        table.add_column(plain(name), overflow="fold", justify="right", min_width=18)
-    table.add_row("", *["      F     p   η²"] * len(terms))
+        table.add_column(plain(term), overflow="fold", justify="right", min_width=18)
+    table.add_row("", *["      F     p   ω²"] * len(terms))
     for behaviour in (True, False):
         for metric in metrics:
             if metric.startswith(BEHAVIOUR) == behaviour:
@@ -122,7 +120,7 @@ def _anova_table(
 
 
 def _print_checks(console: Console, frames: Mapping[str, pd.DataFrame]) -> None:
-    """Which assumptions are rejected, where other tests disagree, how many metrics are independent."""
+    """Which assumptions are rejected, and how many tests of each question are shown."""
     if "assumptions" in frames:
         tested = frames["assumptions"]
         if few := list(tested.loc[tested["normality_test"] == TOO_FEW, "metric"]):
@@ -132,25 +130,11 @@ def _print_checks(console: Console, frames: Mapping[str, pd.DataFrame]) -> None:
             if rejected:
                 share = f"{len(rejected)} of {many(len(tested), 'metric')} ({some(rejected, 3)})"
                 _say(console, f"{assumption} rejected (.05): {share}")
-    if {"anova", "robust"} <= frames.keys():
-        f_tests = frames["anova"][["metric", "term", "p"]]
-        both = frames["robust"].merge(f_tests, on=["metric", "term"], suffixes=("", "_f"))
-        able = ~(both["least_p"] > ALPHA)
-        rows = [
-            f"  {row['metric']}, {row['term']}: F {probability(row['p_f'])}, {row['test']} {probability(row['p'])}"
-            for row in both[able & ((both["p"] < ALPHA) != (both["p_f"] < ALPHA))].to_dict("records")
-        ]
-        if unable := sorted(set(both.loc[~able, "term"])):
-            _say(console, f"Too few runs for a permutation test to tell: {some(unable)}")
-        if rows:
-            _say(console, "Tests with weaker assumptions disagree (.05, unadjusted p); see robust:", *rows[:SHOWN])
-            _say(console, *([f"  … and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []))
     if "multiplicity" in frames and len(frames["multiplicity"]):
-        sizes = [
-            f"{name} {tests['metric'].nunique()} ({number(tests['effective_li_ji'].iloc[0])})"
-            for name, tests in frames["multiplicity"].groupby("family", sort=False)
-        ]
-        _say(console, f"Metrics by family (of them independent, by Li & Ji): {', '.join(sizes)}.")
+        tests = frames["multiplicity"]
+        shown = tests.groupby("question", sort=False)["found"].agg(["sum", "size"])
+        counts = [f"{name} {some} of {size}" for name, some, size in shown.itertuples() if some]
+        _say(console, f"Shown, by question: {'; '.join(counts) or 'nothing'}.")
 
 
 def _print_concordance(console: Console, concordance: Table) -> None:

@@ -47,6 +47,8 @@ def in_words(value: Any, form: str) -> str:
         return probability(float(value))
     if form == "percent":
         return f"{100 * float(value):.0f} %"
+    if form == "points":
+        return f"{100 * float(value):.1f} points".replace("-", "−")
     if form == "fraction":
         return f"{float(value):.2f}".replace("-0.00", "0.00").replace("-", "−")
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e6 else number(float(value))

@@ -25,13 +25,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from creditlab.analysis.names import BEHAVIOUR, RESIDUAL, SEED, level_order
+from creditlab.analysis.names import BEHAVIOUR, SEED, level_order
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 MARKERS = "os^Dv>P<"
 DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (3, 3)), (0, (6, 2)), (0, (1, 3)))
 HATCHES = ("", "////", "....", "xxxx")
-GREYS = {SEED: "#9a9a9a", RESIDUAL: "#e4e4e4"}
+GREYS = {SEED: "#8a8a8a", f"{SEED}:": "#b9b9b9", "residual": "#e4e4e4"}  # what is not an effect
 WIDTH = 7.0  # inches: the text of a page
 STYLE: dict[str, Any] = {
     **{"font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 7, "axes.labelsize": 8, "legend.fontsize": 8},
@@ -96,45 +96,50 @@ def _in_order(names: pd.Series) -> list:
 
 
 def over_layers(table: pd.DataFrame) -> pd.DataFrame:
-    """An ANOVA table with the mean η² over the layers of a metric: `weights/·/stable_rank (3 layers)`."""
+    """A table of shares with the mean over the layers of a metric: `weights/·/stable_rank (3 layers)`."""
     parts = table["metric"].str.split("/")
     name = parts.map(lambda p: f"{p[0]}/·/{p[-1]}" if len(p) == 3 else "/".join(p))
     counts = table.groupby(name)["metric"].agg(lambda metrics: len(set(metrics)))
     named = name.map(lambda n: f"{n} ({counts[n]} layers)" if counts[n] > 1 else n)
-    return table.assign(metric=named).groupby(["metric", "term"], sort=False)["eta_sq"].mean().reset_index()
+    return table.assign(metric=named).groupby(["metric", "term"], sort=False)["share"].mean().reset_index()
+
+
+def _grey(term: str) -> str | None:
+    """The colour of what is not an effect; None of an effect."""
+    return GREYS.get(term) or (GREYS[f"{SEED}:"] if term.startswith(f"{SEED}:") else None)
 
 
 @_styled
-def variance_share(anova: pd.DataFrame) -> Figure:
-    """Stacked bars of η² (columns metric, term, eta_sq), behaviour above encoding."""
-    metrics = list(dict.fromkeys(anova["metric"]))
+def variance_share(shares: pd.DataFrame) -> Figure:
+    """Stacked bars of shares of variance (columns metric, term, share), behaviour above encoding."""
+    metrics = list(dict.fromkeys(shares["metric"]))
     metrics.sort(key=lambda metric: not metric.startswith(BEHAVIOUR))
     behaviour = sum(metric.startswith(BEHAVIOUR) for metric in metrics)
     headings = {0: "what is learned"} if behaviour else {}
     headings |= {behaviour: "how it is encoded"} if behaviour < len(metrics) else {}
     place = {metric: i + sum(i >= first for first in headings) for i, metric in enumerate(metrics)}
-    terms = sorted(dict.fromkeys(anova["term"]), key=lambda t: (t == RESIDUAL, t == SEED, ":" in t))
+    terms = sorted(dict.fromkeys(shares["term"]), key=lambda t: (t == "residual", t.startswith(SEED), ":" in t))
     figure = _figure(WIDTH, 0.9 + 0.17 * (len(metrics) + len(headings)))
     ax = figure.add_subplot()
-    wide = anova.pivot_table("eta_sq", "metric", "term", sort=False)
+    wide = shares.pivot_table("share", "metric", "term", sort=False)
     left = pd.Series(0.0, index=metrics)
     for i, term in enumerate(terms):
         share = wide[term].reindex(metrics).fillna(0.0).clip(lower=0)
-        colour = GREYS.get(term, COLOURS[i % len(COLOURS)])
-        plain = "" if term in GREYS else HATCHES[i // len(COLOURS) % len(HATCHES)]
-        hatch = "////" if ":" in term else plain
+        colour = _grey(term) or COLOURS[i % len(COLOURS)]
+        plain = "" if _grey(term) else HATCHES[i // len(COLOURS) % len(HATCHES)]
+        hatch = "////" if ":" in term and not _grey(term) else plain
         bars = ax.barh(
             [place[m] for m in metrics], share, left=left, height=0.8, color=colour, edgecolor="white", hatch=hatch
         )
         for metric, bar in zip(metrics, bars, strict=True):
             bar.set_gid(f"{metric} | {term}")
             bar.set_linewidth(0.4)
-        bars.set_label(f"{term} (block)" if term == SEED else short(term))
+        bars.set_label(short(term))
         left = left + share
     ax.set_yticks([place[m] for m in metrics], [short(m) for m in metrics])
     ax.set_ylim(max(place.values(), default=0) + 0.6, -0.5)
     ax.set_xlim(0, max(1.0, left.max()))
-    ax.set_xlabel("share of variance, η²")
+    ax.set_xlabel("share of variance")
     ax.tick_params(axis="y", length=0)
     for first, heading in headings.items():
         ax.text(0, place[metrics[first]] - 1, f" {heading}", va="center", fontsize=8, fontweight="bold")

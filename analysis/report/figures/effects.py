@@ -10,15 +10,18 @@ from creditlab.analysis.report.figures.figure import Figure, View, draws
 MANY = 60  # metrics: above this the picture of shares shows means over layers
 
 
-@draws("anova")
+@draws("shares")
 def _shares(view: View) -> Iterator[Figure]:
-    anova = view.frames["anova"]
-    shares = anova if len(set(anova["metric"])) <= MANY else drawing.over_layers(anova)
+    table = view.frames["shares"]
+    if table.empty:
+        return
+    shares = table if len(set(table["metric"])) <= MANY else drawing.over_layers(table)
     yield Figure(
         "variance_share",
-        "What and how: the share of variance by factor",
-        "η² of each term of the analysis of variance. Above, metrics of what is learned; below, of how it is encoded.",
-        "anova",
+        "Where the variation comes from",
+        "Components of variance as shares of their sum. Hatched: interactions. Grey: seeds, what varies from seed to "
+        "seed, and the rest. Above, metrics of what is learned; below, of how it is encoded.",
+        "shares",
         drawing.variance_share(shares),
     )
 
@@ -29,11 +32,13 @@ def _effects(view: View) -> Iterator[Figure]:
     rows = anova[anova["term"] == factor].head(MANY)
     if rows.empty:
         return
-    columns = {"metric": "label", "eta_sq": "estimate", "eta_sq_low": "low", "eta_sq_high": "high", "omega_sq": "ω²"}
+    columns = {"metric": "label", "omega_sq": "estimate", "omega_sq_low": "low", "omega_sq_high": "high"}
+    rows = rows[list(columns)].rename(columns=columns)
     yield Figure(
         "effects",
         f"How much {factor} explains",
-        f"η² of {factor} for each metric, with its interval of 95 %, and ω², corrected for chance.",
+        f"Partial ω² of {factor} for each metric: its share beside what varies from seed to seed, corrected for "
+        "chance, with its interval of 95 %.",
         "anova",
-        drawing.intervals(rows[list(columns)].rename(columns=columns), "share of variance, η²", (0, 1), None),
+        drawing.intervals(rows.assign(estimate=rows["estimate"].clip(lower=0)), "partial ω²", (0, 1), None),
     )

@@ -28,7 +28,7 @@ def _trajectories(view: View) -> Iterator[Figure]:
     yield Figure(
         "trajectories",
         "Learning curves",
-        f"{over_seeds(factor)} Accuracy and loss, then the metrics of encoding whose variance {factor} explains most.",
+        f"{over_seeds(factor)} Accuracy and loss, then the metrics of encoding on which {factor} has most effect.",
         "trajectories",
         drawing.curves(rows, "step", panel="metric", series=factor, label="step", log=True),
     )
@@ -103,7 +103,7 @@ def _telling(view: View) -> list[str]:
         rows = anova[(anova["term"] == view.factor) & ~anova["metric"].isin(chosen)]
         rows = rows[~rows["metric"].str.startswith("train/")]
         kinds = set()
-        for metric in rows.sort_values("eta_sq", ascending=False, kind="stable")["metric"]:
+        for metric in rows.sort_values("omega_sq", ascending=False, kind="stable")["metric"]:
             if metric.split("/")[-1] not in kinds:
                 kinds.add(metric.split("/")[-1])
                 chosen.append(metric)
