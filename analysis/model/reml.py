@@ -46,7 +46,6 @@ class Reml:
         self.xy, self.zy = x.T @ y, side.T @ y
         factor = linalg.cho_factor(self.xx)
         coefficients = linalg.cho_solve(factor, self.xy)
-        self.of_constant = linalg.cho_solve(
             factor, x.sum(axis=0)
         )  # the β of a constant 1, which X must be able to give
         g = self.zz - self.xz.T @ linalg.cho_solve(factor, self.xz)

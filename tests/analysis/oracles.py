@@ -1,4 +1,4 @@
-"""Data sets with the numbers that R gives for them; see README.md."""
+"""Data sets with the numbers that R gives for them; see oracle_data/README.md."""
 
 import json
 from functools import cache
@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).with_name("oracle_data")
 
 
 @cache
