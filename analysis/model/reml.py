@@ -46,8 +46,6 @@ class Reml:
         self.xy, self.zy = x.T @ y, side.T @ y
         factor = linalg.cho_factor(self.xx)
         coefficients = linalg.cho_solve(factor, self.xy)
-            factor, x.sum(axis=0)
-        )  # the β of a constant 1, which X must be able to give
         g = self.zz - self.xz.T @ linalg.cho_solve(factor, self.xz)
         self.g = (g + g.T) / 2
         self.b = self.zy - self.xz.T @ coefficients
