@@ -22,6 +22,7 @@ Kind = Literal["identity", "log", "logit"]
 KINDS: tuple[Kind, ...] = ("identity", "log", "logit")
 BY_ENDING: dict[str, Kind] = {"accuracy": "logit", "loss": "log", "error": "log", "perplexity": "log"}
 MOST_SAMPLES = 100_000  # of which an accuracy can be the share for its number to be seen from its values
+BY_CHANCE = 0.01  # numbers of samples that fit the values by chance, at most
 AS_COUNTED = 1e-7  # relative: how exactly a share must be a share of whole numbers; float32 rounds to 6e-8
 
 
@@ -81,13 +82,18 @@ def scale_of(metric: str, values: np.ndarray, chosen: dict[str, Kind] | None = N
 
 
 def samples_behind(values: np.ndarray) -> int | None:
-    """The least n of which all `values` are shares of whole numbers; None above MOST_SAMPLES."""
+    """The least n of which all `values` are shares of whole numbers; None where there is none, or perhaps by chance."""
     distinct = np.unique(values)
     inside = distinct[(distinct > 0) & (distinct < 1)]
     if not len(inside):
         return None
     n = np.arange(2, MOST_SAMPLES + 1)
-    for value in inside[:64]:
+    inside = inside[:64]
+    for value in inside:
         counts = value * n
         n = n[np.abs(counts - np.round(counts)) <= AS_COUNTED * n]
-    return int(n[0]) if len(n) else None
+    if not len(n):
+        return None
+    # As many n up to this one would fit so many values by chance:
+    by_chance = (2 * AS_COUNTED) ** len(inside) * float(n[0]) ** (len(inside) + 1) / (len(inside) + 1)
+    return int(n[0]) if by_chance < BY_CHANCE else None
