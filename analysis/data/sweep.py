@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from creditlab import records
+from creditlab.analysis.data.nested import set_aside
 from creditlab.analysis.names import SEED
 from creditlab.analysis.table import FURTHER, statistic
 
@@ -59,10 +60,24 @@ class Sweep:
         return list(self.named.values())
 
     @cached_property
-    def usable(self) -> pd.DataFrame:
-        """The rows that statistics use: finished runs, one per experiment."""
+    def finished(self) -> pd.DataFrame:
+        """The rows of finished runs, one per experiment."""
         unique = ~self.runs["run"].isin(self.repeats) if self.repeats else True
         return self.runs[self.runs["status"].isin(records.FINISHED) & unique]
+
+    @cached_property
+    def _tuned(self) -> tuple[pd.Series, list[str]]:
+        return set_aside(self.finished, self.factors, self.nested, self.metrics)
+
+    @property
+    def tuned(self) -> list[str]:
+        """At which value of its own keys each option is compared, and how that was chosen, one line each."""
+        return self._tuned[1]
+
+    @cached_property
+    def usable(self) -> pd.DataFrame:
+        """The rows that statistics use: those of `finished`, of an option with keys of its own at their best value."""
+        return self.finished[~self._tuned[0]] if self.nested else self.finished
 
     @property
     def complete(self) -> pd.DataFrame:

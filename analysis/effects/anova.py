@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from creditlab.analysis.model.design import name_of
-from creditlab.analysis.model.fits import Fit, Fits, Model
+from creditlab.analysis.model.design import Term, name_of
+from creditlab.analysis.model.fits import Fit, Fits, Model, within_options
 from creditlab.analysis.model.questions import question, verdicts
 from creditlab.analysis.model.strata import Strata
 from creditlab.analysis.names import BEHAVIOUR, LEVEL, many, outcome_of, some
@@ -40,7 +40,14 @@ def question_of(term: str, metric: str, outcome: str | None) -> str:
 def tests(fits: Fits) -> pd.DataFrame:
     """One row per metric and term: the columns of `anova` but for the verdicts, and the question."""
     outcome = outcome_of(fits.sweep.outcomes)
-    tables = [_of_term(fit, term) for fit in fits for term in fit.design.terms]
+    tables = [_of_term(fit, term, name_of(term)) for fit in fits for term in fit.design.terms]
+    for key, _, option, within in within_options(fits):
+        tables += [
+            _of_term(fit, term, f"{name_of(term)} within {option}")
+            for fit in within
+            for term in fit.design.terms
+            if key in term
+        ]
     if not tables:
         return pd.DataFrame(columns=["question", *anova.columns])
     table = pd.concat(tables, ignore_index=True)
@@ -55,7 +62,7 @@ def terms(fits: Fits) -> pd.DataFrame:
     return tests(fits)[["question", "metric", "p"]]
 
 
-def _of_term(fit: Fit, term: tuple[str, ...]) -> pd.DataFrame:
+def _of_term(fit: Fit, term: Term, name: str) -> pd.DataFrame:
     test = fit.tests[term]
     low, high = omega_interval(test.f, test.df1, test.df2, test.units)
     solved = fit.solved
@@ -63,7 +70,7 @@ def _of_term(fit: Fit, term: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "metric": fit.metrics,
-            "term": name_of(term),
+            "term": name,
             "F": test.f,
             "df": test.df1,
             "df_error": test.df2,
@@ -89,7 +96,7 @@ def _of_term(fit: Fit, term: tuple[str, ...]) -> pd.DataFrame:
     "One row per metric and term.",
     {
         "metric": "name of the metric",
-        "term": "factor, or combination of factors",
+        "term": "factor, or combination of factors; `KEY within OPTION` of a key that only this option has",
         "F": "F of the effect against its own variation from seed to seed",
         "df": "degrees of freedom of the effect, times epsilon",
         "df_error": "degrees of freedom of its error, times epsilon",

@@ -21,7 +21,7 @@ from scipy import stats
 
 from creditlab.analysis.effects.anova import question_of
 from creditlab.analysis.model.design import LEAST_SEEDS, Term, name_of
-from creditlab.analysis.model.fits import Fit, Fits
+from creditlab.analysis.model.fits import Fit, Fits, within_options
 from creditlab.analysis.model.questions import level_if_found, verdicts
 from creditlab.analysis.model.scales import Scale
 from creditlab.analysis.names import ALPHA, outcome_of
@@ -59,6 +59,11 @@ def pairs(fits: Fits) -> pd.DataFrame:
     """All pairs, marginal and within levels of another factor: the columns of PAIR but VERDICT, `term`, the effect that
     the pair belongs to, and `middle`, the mean of both levels on the scale."""
     tables = [table for fit in fits for table in _of_fit(fit)]
+    for key, host, option, within in within_options(fits):
+        for table in (
+            table for fit in within for table in _pairs(fit, key, (), (), (key,)) if (key,) in fit.design.terms
+        ):
+            tables.append(table.assign(at=f"{host}={option}", term=f"{key} within {option}"))
     return stacked(tables, [*(c for c in PAIR if c not in VERDICT), "term", "middle"])
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from creditlab.analysis.data.nested import options_with
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.model.design import Design, Term, build, name_of
 from creditlab.analysis.model.mixed import Mixed
@@ -27,6 +28,7 @@ from creditlab.analysis.model.scales import Kind, Scale, scale_of
 from creditlab.analysis.model.strata import Strata
 from creditlab.analysis.model.tests import Test
 from creditlab.analysis.names import SEED, AnalysisError, labels, level_order
+from creditlab.analysis.table import once
 
 ROUNDING = 1e-12  # of the largest value: what varies less than this does not vary
 SQUARES = 1e-140, 1e140  # the sizes of values whose squares can be summed
@@ -78,14 +80,9 @@ class Fit:
 
     @cached_property
     def residuals(self) -> np.ndarray:
-        """What the combinations of levels and the seeds leave of the values by least squares, (runs, metrics)."""
-        cell = np.unique(self.design.cells(), return_inverse=True)[1]
-        columns = np.eye(int(cell.max()) + 1)[cell]
-        if self.design.within:
-            columns = np.hstack([columns, np.eye(self.design.n_seeds)[self.design.seeds][:, 1:]])
-        q, r = np.linalg.qr(columns)
-        q = q[:, np.abs(r.diagonal()) > 1e-9]
-        return self.values - q @ (q.T @ self.values)
+        """What the combinations of levels and, within seeds, the seeds leave of the values, (runs, metrics)."""
+        seeds = self.design.seeds if self.design.within else np.zeros(len(self.values), int)
+        return leave_out(self.values, self.design.cells(), seeds)
 
     @property
     def residual_df(self) -> int:
@@ -107,8 +104,15 @@ class Fit:
             tested=self.design.in_words,
             random=random,
             scales={m: s.kind for m, s in zip(self.metrics, self.scales, strict=True) if s.kind != "identity"},
-            notes=[*self.notes, *(scale.note for scale in self.scales if scale.note)],
+            notes=[*self.notes, *self._pooled, *(scale.note for scale in self.scales if scale.note)],
         )
+
+    @property
+    def _pooled(self) -> list[str]:
+        pooled = self.solved.pooled if isinstance(self.solved, Mixed) else []
+        names = ", ".join(":".join((SEED, *term)) for term in pooled)
+        why = "the design is too large to estimate it apart, so tests of these interactions may find too much"
+        return [f"{names} joins the residual: {why}"] if pooled else []
 
     def __repr__(self) -> str:
         terms = " + ".join(map(name_of, self.design.terms))
@@ -144,6 +148,41 @@ class Fits:
     def __repr__(self) -> str:
         tested = sum(len(fit.metrics) for fit in self.models)
         return f"<Fits of {tested} metrics by {len(self.models)} models; {len(self.untested)} untested>"
+
+
+@once
+def within_options(fits: Fits) -> list[tuple[str, str, str, Fits]]:
+    """The fits of each option that has a key of its own with several values: key, factor, option, and fits of its runs
+    by that key and the other factors.
+    """
+    sweep, parts = fits.sweep, []
+    for key, host in sweep.nested.items():
+        for option in options_with(sweep.finished, key, host):
+            runs = sweep.finished[sweep.finished[host].astype(str) == option]
+            others = [factor for factor in sweep.factors if factor != host]
+            within = Sweep.of(runs, [*others, key], sweep.outcomes)
+            parts.append((key, host, option, fit(within, order=fits.order, scales=fits.scales)))
+    return parts
+
+
+def leave_out(values: np.ndarray, cells: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """What is left of `values` (runs, metrics) by least squares if each cell and each seed has an effect."""
+    cell = np.unique(cells, return_inverse=True)[1]
+    shared = np.zeros((int(cell.max()) + 1, int(seeds.max()) + 1))
+    np.add.at(shared, (cell, seeds), 1)
+    sizes = shared.sum(axis=1)
+
+    def within(columns: np.ndarray) -> np.ndarray:
+        means = np.zeros((len(sizes), columns.shape[1]))
+        np.add.at(means, cell, columns)
+        return columns - (means / sizes[:, None])[cell]
+
+    centred = within(values)
+    by_seed = np.zeros((shared.shape[1], values.shape[1]))
+    np.add.at(by_seed, seeds, centred)
+    gram = np.diag(shared.sum(axis=0)) - shared.T @ (shared / sizes[:, None])  # singular: effects up to a constant
+    effects = np.linalg.pinv(gram, hermitian=True) @ by_seed
+    return within(values - effects[seeds])
 
 
 def _constant(values: np.ndarray, residuals: np.ndarray | None = None) -> np.ndarray:

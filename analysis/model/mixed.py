@@ -17,6 +17,7 @@ from creditlab.analysis.model.design import LEAST_SEEDS, Design, Term
 from creditlab.analysis.model.reml import Reml
 from creditlab.analysis.model.tests import Estimate, Test
 
+LARGEST = 600  # random columns: what is beyond it joins the residual, which `pooled` says
 SINGULAR = 1e-9  # of an eigenvalue, relative to the largest: none is left
 
 
@@ -30,12 +31,14 @@ class Mixed:
     """The model of a design, fitted to each metric of `values` (runs, metrics).
 
     A random term that the runs cannot separate from those before it, or from the residual, is left out: `left_out`.
+    In a very large design those of highest order join the residual: `pooled`.
     """
 
     def __init__(self, design: Design, values: np.ndarray) -> None:
         self.design, self.values = design, values
         self.random: list[Term] = []
         self.left_out: list[Term] = []
+        self.pooled: list[Term] = []
         x = design.matrix()
         self.reml = Reml(x, self._choose(x), values)
 
@@ -53,9 +56,13 @@ class Mixed:
             axes = [design.varying.index(name) for name in term]
             keys = np.column_stack([design.seeds, design.codes[:, axes]])
             member = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
-            columns = np.eye(int(member.max()) + 1)[member]
-            if columns.shape[1] == len(x):
+            groups = int(member.max()) + 1
+            if groups == len(x):
                 continue  # one run in each: the residual itself
+            if groups + sum(each.shape[1] for each in kept) > LARGEST:
+                self.pooled.append(term)
+                continue
+            columns = np.eye(groups)[member]
             z = columns - q @ (q.T @ columns)
             row = np.array([(z**2).sum(), *(((other.T @ z) ** 2).sum() for other in [*spaces, z])])
             larger = np.block([[gram, row[:-1, None]], [row[None]]])

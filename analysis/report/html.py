@@ -195,7 +195,7 @@ def _missing(sweep: Sweep) -> list[str]:
         lines.append(f"weights removed from {many(removed, 'finished run')}, analysed all the same")
     lines += [f"duplicate of another run, not used: {name}" for name in sweep.repeats]
     lines += [f"{key} cannot be separated from {source}" for key, source in sweep.aliased.items()]
-    lines += [f"{key} only exists for one {host} at a time, so it is not tested" for key, host in sweep.nested.items()]
+    lines += sweep.tuned
     lines += [f"left out, not numbers: {name}" for name in sweep.not_numeric]
     return [*lines, *sweep.problems]
 

@@ -67,8 +67,7 @@ def print_runs(console: Console, sweep: Sweep) -> None:
     _say(console, f"Factors: {' × '.join(factors) or 'none'}; {seeds}")
     for key, source in sweep.aliased.items():
         _say(console, f"  {key} cannot be separated from {source}, which determines its value")
-    for key, host in sweep.nested.items():
-        _say(console, f"  {key} only exists for one {host} at a time, so it is not tested")
+    _say(console, *(f"  {line}" for line in sweep.tuned))
     if sweep.not_numeric:
         _say(console, f"  left out, not numbers: {some(sweep.not_numeric)}")
     _say(console, *(f"  {problem}" for problem in sweep.problems))
