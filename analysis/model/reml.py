@@ -13,6 +13,7 @@ freedom: Kenward & Roger (1997, Biometrics 53), and where ν = n − p exceeds 1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,10 +66,13 @@ class Reml:
         """The deviance at θ with its derivatives; None where it has none."""
         b, d = self.b[:, metric], theta[self.of_block]
         inner = np.eye(len(d)) + self.g * d
-        sign, log_det = np.linalg.slogdet(inner)
-        if sign <= 0:
+        lower_upper, pivots = linalg.lu_factor(inner, check_finite=False)
+        diagonal = lower_upper.diagonal()
+        swaps = int((pivots != np.arange(len(pivots))).sum())
+        if np.prod(np.sign(diagonal)) * (-1) ** swaps <= 0:
             return None
-        solved = np.linalg.solve(inner, np.column_stack([self.g, b]))
+        log_det = float(np.log(np.abs(diagonal)).sum())
+        solved = linalg.lu_solve((lower_upper, pivots), np.column_stack([self.g, b]), check_finite=False)
         big, small = solved[:, :-1], solved[:, -1]
         q = float(self.c[metric] - b @ (d * small))
         if q <= 0:
@@ -155,13 +159,15 @@ class Solution:
         return self.model.nu <= KENWARD_ROGER_UP_TO
 
     def f_test(self, rows: np.ndarray) -> tuple[float, float]:
-        """F and its denominator's degrees of freedom for the hypothesis `rows` (hypotheses, columns) · β = 0."""
+        """F and its denominator's degrees of freedom for the hypothesis `rows` (hypotheses, columns) · β = 0; NaN where
+        the variances lie so near the edge of what is possible that they have none."""
         return self._f_kenward_roger(rows) if self._kenward_roger else self._f_satterthwaite(rows)
 
     def estimate(self, row: np.ndarray) -> tuple[float, float, float]:
         """`row` · β with its standard error and degrees of freedom."""
         if self._kenward_roger:
-            error = float(np.sqrt(row @ self._adjusted @ row))
+            variance = float(row @ self._adjusted @ row)
+            error = math.sqrt(variance) if variance > 0 else math.nan  # below 0 at the edge of what is possible
             df = self._f_kenward_roger(row[None])[1]
         else:
             error = float(np.sqrt(row @ self.inverse @ row * self.sigma_sq))
@@ -254,6 +260,8 @@ class Solution:
         v0, v1, v2 = 1 + c1 * bracket, 1 - c2 * bracket, 1 - c3 * bracket
         v0 = 0.0 if abs(v0) < 1e-10 else v0
         rho = v0 / (v1**2 * v2) / size * (1 - a2 / size) ** 2
+        if abs(size * rho - 1) < 1e-12:  # variances at the edge of what is possible have no degrees of freedom
+            return float("nan"), float("nan")
         df = 4 + (size + 2) / (size * rho - 1)
         scale = df * (1 - a2 / size) / (df - 2) if abs(df - 2) > 1e-2 else 1 - a2 / size
         value = rows @ self.beta

@@ -47,6 +47,8 @@ def in_words(value: Any, form: str) -> str:
         return probability(float(value))
     if form == "percent":
         return f"{100 * float(value):.0f} %"
+    if form == "hundredths":
+        return f"{100 * float(value):.1f}".replace("-", "−")
     if form == "points":
         return f"{100 * float(value):.1f} points".replace("-", "−")
     if form == "fraction":

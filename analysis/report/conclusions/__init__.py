@@ -27,7 +27,7 @@ from creditlab.analysis.table import Table
 
 SHOWN = 4  # results that a sentence names
 
-Form = Literal["count", "fraction", "percent", "points", "number", "p", "text"]
+Form = Literal["count", "fraction", "percent", "points", "hundredths", "number", "p", "text"]
 Frames = Mapping[str, pd.DataFrame]  # of all tables by name; without a row where there is no such table
 
 
@@ -44,8 +44,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Conclusion:
+    """A sentence; `claim` where it says that something is shown, and not only that nothing is."""
+
     topic: str
     parts: Sequence[str | Cell]
+    claim: bool = True
 
 
 Say = Callable[[Frames, Sequence[str]], Iterator[Conclusion]]
@@ -97,10 +100,11 @@ def sentence(text: str, table: str, row: Hashable, **words: object) -> list[str 
 def ahead(row: Hashable, line: pd.Series, text: str, form: str, table: str = "posthoc") -> list[str | Cell]:
     """`text` of a pair of levels with the greater one first: {more}, {less}, {by}, {low} and {high} stand in it."""
     more, less = line["level_a"], line["level_b"]
-    cells = {"by": f"{{difference:{form}}}", "low": f"{{ci_low:{form}}}", "high": f"{{ci_high:{form}}}"}
+    bare = "hundredths" if form == "points" else form  # the unit stands once
+    cells = {"by": f"{{difference:{form}}}", "low": f"{{ci_low:{bare}}}", "high": f"{{ci_high:{bare}}}"}
     if line["difference"] < 0:
         more, less = less, more
-        cells = {"by": f"{{-difference:{form}}}", "low": f"{{-ci_high:{form}}}", "high": f"{{-ci_low:{form}}}"}
+        cells = {"by": f"{{-difference:{form}}}", "low": f"{{-ci_high:{bare}}}", "high": f"{{-ci_low:{bare}}}"}
     for name, cell in cells.items():
         text = text.replace(f"{{{name}}}", cell)
     words = {str(key): value for key, value in line.items() if isinstance(value, str)}

@@ -46,7 +46,7 @@ def _similarity(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
         shown = found(frames, *similarity.question_of(*map(str, line[["dataset", "layer", "factor"]])))
         alike = shown and line["ci_low"] > 0  # of these runs, and of more classes than these
         verb = "are more alike" if alike else "are not shown to be more alike"
-        yield Conclusion("Representation", sentence(text, "similarity", row, verb=verb, **words))
+        yield Conclusion("Representation", sentence(text, "similarity", row, verb=verb, **words), claim=alike)
 
 
 @says("fingerprint", 70)
@@ -55,11 +55,13 @@ def _fingerprint(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]
         columns = of_target[["metrics", "classifier", "held_out"]]
         rows = {(metrics, classifier, held): row for row, metrics, classifier, held in columns.itertuples()}
         parts: list[Any] = []
+        identified = []
         for (metrics, classifier, held), row in rows.items():
             if (metrics, classifier) != ("encoding", "linear"):
                 continue
             new = f"a {SEED if held == SEED else f'level of {held}'} new to the classifier"
             shown = found(frames, *fingerprint.question_of(str(target), str(held), "linear"))
+            identified.append(shown)
             verb = "is identified" if shown else "is not shown to be identified"
             parts.append("; " if parts else f"From internal metrics, {target} ")
             parts.append(f"{verb} with ")
@@ -76,4 +78,4 @@ def _fingerprint(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]
             text = ". {best} by itself identifies it in {accuracy:percent}"
             parts += sentence(text, "fingerprint", single, best=of_target.loc[single, "best_metric"])
         if parts:
-            yield Conclusion("Fingerprint", [*parts, "."])
+            yield Conclusion("Fingerprint", [*parts, "."], claim=any(identified))

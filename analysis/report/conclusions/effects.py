@@ -13,7 +13,6 @@ from creditlab.analysis.report.conclusions import SHOWN, Conclusion, Frames, ahe
 
 SIDES = {WHAT: "metrics of behaviour", HOW: "internal metrics"}
 INTERVAL = "({low} to {high})"
-AT_ONCE = "Intervals allow for all comparisons of the report."
 
 
 @says("posthoc", 10)
@@ -28,14 +27,17 @@ def _outcome(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
         if rows.empty:
             continue
         if rows["p"].isna().all():
-            yield Conclusion(
-                "Accuracy", [f"By {factor}, no verdict on {noun}: fewer than three seeds are shared by its levels."]
-            )
+            text = f"By {factor}, there is no verdict on {noun}: at least three seeds are needed."
+            yield Conclusion("Accuracy", [text], claim=False)
             continue
         simple = pairs[(pairs["factor"] == factor) & (pairs["at"] != "")]
         others = [other for other in factors if other != factor and other in set(pairs["factor"])]
         over = f", averaged over {listed(others)}" if others else ""
-        yield Conclusion("Accuracy", _ranked(frames, factor, rows, over, noun, form))
+        effect = frames["anova"].query("metric == @metric and term == @factor")
+        if effect["found"].any():
+            yield Conclusion("Accuracy", _ranked(factor, rows, over, noun, form))
+        else:
+            yield Conclusion("Accuracy", _not_shown(factor, rows, over, noun, form), claim=False)
         if len(simple):
             yield Conclusion("Accuracy", _within(factor, simple, noun, form))
 
@@ -47,16 +49,17 @@ def words_of(metric: str | None) -> tuple[str, str, str]:
     return str(metric), "number", f"has a higher {metric} than"
 
 
-def _ranked(frames: Frames, factor: str, rows: pd.DataFrame, over: str, noun: str, form: str) -> list[Any]:
-    """Levels by their means: who is ahead of whom. No order is given where nothing is shown to differ."""
-    metric = str(rows["metric"].iloc[0])
-    effect = frames["anova"][(frames["anova"]["metric"] == metric) & (frames["anova"]["term"] == factor)]
-    shown = rows[rows["found"]]
-    if not effect["found"].any():
-        at = int(rows["difference"].abs().to_numpy().argmax())
-        text = f"By {factor}, {noun} is not shown to differ{over}. The largest difference is that of {{more}} over "
-        text += "{less}: {by}, and anything from {low} to {high} fits the data."
-        return ahead(rows.index[at], rows.iloc[at], text, form)
+def _not_shown(factor: str, rows: pd.DataFrame, over: str, noun: str, form: str) -> list[Any]:
+    """That levels are not shown to differ, and by how much they may. No order is given."""
+    at = int(rows["difference"].abs().to_numpy().argmax())
+    text = f"By {factor}, {noun} is not shown to differ{over}. The largest difference is that of {{more}} over "
+    text += "{less}: {by}, and anything from {low} to {high} fits the data."
+    return ahead(rows.index[at], rows.iloc[at], text, form)
+
+
+def _ranked(factor: str, rows: pd.DataFrame, over: str, noun: str, form: str) -> list[Any]:
+    """Levels by their means: who is ahead of whom, and who is not shown to be behind."""
+    metric, shown = str(rows["metric"].iloc[0]), rows[rows["found"]]
     if shown.empty:
         return [f"By {factor}, {noun} differs{over}, but no single pair of levels is shown to differ."]
     means: dict[str, float] = {}
@@ -73,7 +76,7 @@ def _ranked(frames: Frames, factor: str, rows: pd.DataFrame, over: str, noun: st
     parts.append(f"; and {len(shown) - SHOWN} more pairs differ. " if len(shown) > SHOWN else ". ")
     if level_with:
         parts.append(f"{best} has the highest mean; {listed(level_with)} {_is(level_with)} not shown to be behind it.")
-    else:
+    elif len(means) > 2:
         parts.append(f"{best} is ahead of every other level.")
     return parts
 
@@ -115,7 +118,7 @@ def _what_how(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
         if shown.empty:
             text = f"Of {{n_metrics:count}} {SIDES[side]}, none is shown to depend on a factor"
             parts += sentence(text, "what_how", rows.index[0])
-        yield Conclusion("What changes", [*parts, "."])
+        yield Conclusion("What changes", [*parts, "."], claim=not shown.empty)
 
 
 def _effect(term: str) -> str:
