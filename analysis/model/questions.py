@@ -79,3 +79,9 @@ def stepped_up(p: np.ndarray) -> np.ndarray:
     steps = p[order] * len(p) / np.arange(1, len(p) + 1)
     least = np.minimum.accumulate(steps[::-1])[::-1].clip(max=1)
     return least[np.argsort(order, kind="stable")]
+
+
+def adjusted(fits: Fits, asked: str) -> pd.Series:
+    """The p_adjusted of each test of the question `asked`, by metric."""
+    tests = verdicts(fits)
+    return tests[tests["question"] == asked].set_index("metric")["p_adjusted"]

@@ -206,15 +206,16 @@ def _trend(row: Hashable, line: pd.Series, ends: Sequence[Hashable]) -> list[str
 def _association(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
     table = frames["association"]
     text = "{metric}, r {r:fraction} ({ci_low:fraction} to {ci_high:fraction})"
-    for factor in factors:
-        rows = table[(table["scope"] == f"within {factor}") & ~table["metric"].str.startswith(BEHAVIOUR)]
-        rows = rows.dropna(subset=["p", "ci_low"]).sort_values("p", kind="stable")
-        if len(rows):
-            some = f"Within the levels of {factor}, {CORRECTED}, test accuracy goes with "
-            nothing = f"Within the levels of {factor}, nothing is shown to go with test accuracy {CORRECTED}"
-            p = holm(rows["p"].to_numpy())
-            parts = _clearest("association", rows, p, some, f"{nothing}; {LARGEST} ", text)
-            yield Conclusion("What goes with accuracy", parts)
+    rows = table[(table["scope"] == "within cells") & ~table["metric"].str.startswith(BEHAVIOUR)]
+    rows = rows.dropna(subset=["p", "ci_low"]).sort_values("p", kind="stable")
+    if len(rows):
+        runs = f"Among runs with the same levels of {some(factors)}, the effects of seeds taken out"
+        after = "after correction over all tests of the report"
+        shown = f"{runs}, {rows['outcome'].iloc[0]} goes {after} with "
+        nothing = f"{runs}, nothing is shown to go with {rows['outcome'].iloc[0]} {after}"
+        p = rows["p_adjusted"].to_numpy()
+        parts = _clearest("association", rows, p, shown, f"{nothing}; {LARGEST} ", text)
+        yield Conclusion("What goes with accuracy", parts)
 
 
 @says("matched")

@@ -23,7 +23,7 @@ COLUMNS = {
     "multiplicity": "metric term family size effective_li_ji effective_nyholt p p_holm p_bh",
     "shares": "metric side term share low high",
     "matched": "by target metric factor level_a level_b difference ci_low ci_high t df p p_adjusted n_a",
-    "association": "factor outcome metric scope n r ci_low ci_high p spearman",
+    "association": "outcome metric scope n df r ci_low ci_high t p p_adjusted",
     "dose": "factor metric levels n tau p_trend change_after change_before ci_low ci_high change p_change",
     "curve": "factor metric level n mean low high",
     "power": "metric factor level_a level_b seeds effect sd sd_high power_now seeds_needed seeds_needed_safe",
