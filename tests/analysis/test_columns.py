@@ -21,6 +21,8 @@ COLUMNS = {
     "robust": "metric term test F df1 df2 p least_p",
     "posthoc": "metric factor level_a level_b method difference ci_low ci_high t df p p_adjusted n_a n_b",
     "multiplicity": "metric term family size effective_li_ji effective_nyholt p p_holm p_bh",
+    "geometry": "metrics term n_metrics n_seeds df df_error F r_squared p least_p arrangements exact p_adjusted "
+    "narrowest narrowest_distance widest widest_distance",
     "shares": "metric side term share low high",
     "matched": "by target metric factor level_a level_b difference ci_low ci_high t df p p_adjusted n_a",
     "association": "outcome metric scope n df r ci_low ci_high t p p_adjusted",

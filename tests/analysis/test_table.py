@@ -192,7 +192,7 @@ def test_a_new_statistic_needs_no_entry_anywhere(forget, small_sweep, capsys):
     assert squares.columns["mean"] == Column("its mean", "updates")
     assert squares.__doc__ == "The mean of each metric, squared."
     table = analysis.squares(load(small_sweep))
-    assert (table.notes, len(table)) == (["one note"], 2)
+    assert (table.notes, len(table)) == (["one note"], 3)
     with pytest.raises(AnalysisError, match=r"no table 'square'.*squares"):
         command._tables_of(["square"])
     assert command._tables_of(["squares", "anova"]) == ["anova", "squares"]
