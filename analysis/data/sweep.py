@@ -35,6 +35,7 @@ class Sweep:
     missing: list[str] = field(default_factory=list)  # planned, and without a folder
     planned: int | None = None
     problems: list[str] = field(default_factory=list)
+    margins: dict[str, float] = field(default_factory=dict)  # pattern of metrics → the difference that does not matter
     made: dict[Hashable, Any] = field(default_factory=dict, compare=False)  # what has been computed from it
 
     @classmethod

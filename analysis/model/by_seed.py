@@ -6,6 +6,7 @@ was swept) are averaged. Whether an effect is real is then a question of how it 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -60,7 +61,7 @@ class BySeed:
         rest = [axis for axis in range(len(self.factors)) if axis not in kept]
         values = np.moveaxis(self.values, [1 + axis for axis in kept], range(1, 1 + len(kept)))
         shape = values.shape[: 1 + len(kept)]
-        values = values.reshape(*shape, -1, len(self.metrics))
+        values = values.reshape(*shape, math.prod(values.shape[len(shape) : -1]), len(self.metrics))
         if not rest:
             return values[..., 0, :]
         filled = np.isfinite(values).any(axis=(0, -1))  # (levels …, cells of the other factors)
@@ -73,7 +74,8 @@ class BySeed:
         """
         axis = self.factors.index(factor)
         values = np.moveaxis(self.values, 1 + axis, 0)
-        values = values.reshape(*values.shape[:2], -1, len(self.metrics))  # (levels, seeds, cells, metrics)
+        cells = math.prod(values.shape[2:-1])
+        values = values.reshape(*values.shape[:2], cells, len(self.metrics))  # (levels, seeds, cells, metrics)
         filled = np.isfinite(values).any(axis=(1, 3))  # (levels, cells)
         for a, b in combinations(range(len(values)), 2):
             both = filled[a] & filled[b]

@@ -19,7 +19,13 @@ COLUMNS = {
     "assumptions": "metric n normality_test normality p_normality smallest_cell spread spread_df1 spread_df2 p_spread "
     "fails",
     "robust": "metric term test F df1 df2 p least_p",
+    "divergence": "term level diverged n rate low high",
+    "divergence_pairs": "factor level_a level_b n_pairs only_a only_b both p p_adjusted outcome n_seeds difference "
+    "ci_low ci_high seeds_a seeds_b p_worst_rank least_p ahead",
     "posthoc": "metric factor level_a level_b method difference ci_low ci_high t df p p_adjusted n_a n_b",
+    "equivalence": "metric factor level_a level_b n margin by difference low high t df p p_adjusted p_difference "
+    "outcome",
+    "same_geometry": "factor level_a level_b n_metrics n_equivalent p p_adjusted same not_equivalent",
     "multiplicity": "metric term family size effective_li_ji effective_nyholt p p_holm p_bh",
     "geometry": "metrics term n_metrics n_seeds df df_error F r_squared p least_p arrangements exact p_adjusted "
     "narrowest narrowest_distance widest widest_distance",
