@@ -122,7 +122,7 @@ def complete(means: BySeed) -> tuple[BySeed, list[str]]:
     kept = finite.all(axis=cells)[seeds].sum(axis=0) > seeds.sum() / 2
     seeds &= finite[..., kept].all(axis=(*cells, -1))
     values = means.values[seeds][..., kept]
-    flat = values.reshape(-1, values.shape[-1])
+    flat = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
     varies = np.ptp(flat, axis=0) > 1e-12 * np.abs(flat).max(axis=0) if len(flat) else np.zeros(flat.shape[1], bool)
     names = np.array(means.metrics, dtype=object)
     notes = []

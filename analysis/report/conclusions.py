@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from creditlab.analysis.catalogue import statistics
 from creditlab.analysis.data.sweep import Sweep
@@ -174,9 +173,8 @@ def _pairs(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
 def _trends(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
     """Of test accuracy, and of encoding metrics with a trend; only where the ends of the curve have intervals."""
     for factor, rows in frames["dose"].groupby("factor", sort=False):
-        encoding = rows[~rows["metric"].str.startswith(BEHAVIOUR)].sort_values("p_trend", kind="stable")
-        p = encoding["p_trend"].to_numpy()
-        shown = encoding[stats.false_discovery_control(p) < ALPHA] if len(p) else encoding
+        encoding = rows[~rows["metric"].str.startswith(BEHAVIOUR)].sort_values("p", kind="stable")
+        shown = encoding[encoding["p_adjusted"] <= ALPHA]
         for row, line in pd.concat([rows[rows["metric"] == ACCURACY], shown.head(TERMS)]).iterrows():
             curve = frames["curve"]
             points = curve[(curve["factor"] == factor) & (curve["metric"] == line["metric"])].sort_values("level")
@@ -187,16 +185,20 @@ def _trends(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
 
 def _trend(row: Hashable, line: pd.Series, ends: Sequence[Hashable]) -> list[str | Cell]:
     """The trend in `row` of the table of trends, with the values at the `ends` of its curve."""
-    way = "rises" if line["tau"] > 0 else "falls"
-    way = way if line["p_trend"] < ALPHA else "is not shown to rise or fall"
-    text = "With {factor}, {metric} {way} (Kendall's τ {tau:fraction}, p {p_trend:p}): "
-    parts = _say(text, "dose", row, factor=line["factor"], metric=line["metric"], way=way)
+    way = "rises" if line["slope"] > 0 else "falls"
+    way = way if line["p_adjusted"] <= ALPHA else "is not shown to rise or fall"
+    text = (
+        "With {factor}, {metric} {way} (by {slope:number} per {unit}, {slope_low:number} to {slope_high:number}; "
+        "p {p_adjusted:p}): "
+    )
+    unit = "tenfold increase" if line["scale"] == "log10" else "unit"
+    parts = _say(text, "dose", row, factor=line["factor"], metric=line["metric"], way=way, unit=unit)
     for i, end in enumerate(ends):
         parts += [", "] * i + _say("{mean:number} ({low:number} to {high:number}) at {level:number}", "curve", end)
-    if line["p_change"] < ALPHA:
+    if line["p_change_adjusted"] <= ALPHA:
         text = (
             "; it steps by {change:number} between {change_after:number} and {change_before:number} (the step "
-            "lies between {ci_low:number} and {ci_high:number}; p {p_change:p})"
+            "lies between {ci_low:number} and {ci_high:number}; p {p_change_adjusted:p})"
         )
         parts += _say(text, "dose", row)
     return [*parts, "."]

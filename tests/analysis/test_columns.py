@@ -32,7 +32,8 @@ COLUMNS = {
     "shares": "metric side term share low high",
     "matched": "by target metric factor level_a level_b difference ci_low ci_high t df p p_adjusted n_a",
     "association": "outcome metric scope n df r ci_low ci_high t p p_adjusted",
-    "dose": "factor metric levels n tau p_trend change_after change_before ci_low ci_high change p_change",
+    "dose": "factor metric scale levels n slope slope_low slope_high t df p p_adjusted quadratic p_quadratic "
+    "p_quadratic_adjusted tau change_after change_before ci_low ci_high change p_change p_change_adjusted",
     "curve": "factor metric level n mean low high",
     "power": "metric factor level_a level_b seeds effect sd sd_high power_now seeds_needed seeds_needed_safe",
     "trajectories": "factor level metric step n mean low high",
