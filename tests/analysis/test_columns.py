@@ -35,6 +35,8 @@ COLUMNS = {
     "narrowest narrowest_distance widest widest_distance",
     "shares": "metric side term share low high",
     "matched": "by target metric factor level_a level_b difference ci_low ci_high t df p p_adjusted n_a",
+    "datasets": "metric factor level_a level_b n_datasets test statistic p_levels p_levels_adjusted rank_a rank_b p "
+    "difference lowest highest",
     "association": "outcome metric scope n df r ci_low ci_high t p p_adjusted",
     "dose": "factor metric scale levels n slope slope_low slope_high t df p p_adjusted quadratic p_quadratic "
     "p_quadratic_adjusted tau change_after change_before ci_low ci_high change p_change p_change_adjusted",
