@@ -36,6 +36,8 @@ class Sweep:
     missing: list[str] = field(default_factory=list)  # planned, and without a folder
     planned: int | None = None
     problems: list[str] = field(default_factory=list)
+    margins: dict[str, float] = field(default_factory=dict)  # pattern of metrics → the difference that does not matter
+    random: str = ""  # the factor whose levels are a random sample (the data sets); empty where all are fixed
     made: dict[Hashable, Any] = field(default_factory=dict, compare=False)  # what has been computed from it
 
     @classmethod

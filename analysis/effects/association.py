@@ -1,147 +1,235 @@
-"""What goes with what: each metric with an outcome (test accuracy), across runs.
+"""What goes with what: each metric with an outcome (test accuracy), by three numbers that answer three questions.
 
-Pearson's r of a metric with an outcome, in scopes that answer different questions. Across all runs r is large as soon
-as algorithms differ in both, which says nothing about the runs of one algorithm. *Within* takes each level's means away
-first; *between* is of the means of levels, of which there are few.
+*Within cells*: do runs of the same levels that differ from each other in one also differ in the other? Cell means, seed
+means and the means of each seed at each level (and pair of levels, where there are three factors) are removed from
+both, so that only the residual stratum of the analysis of variance is left. With ν residual degrees of freedom
 
-Runs of one seed share their start, and runs of one level share its effect: they are no independent points (taken as
-such, p of unrelated metrics is below 0.05 in up to one of four). Across and within, levels are what they are and seeds
-are drawn: the spread of z = artanh r is that of the jackknife over seeds, and interval and p are Student's t of z over
-it with one degree of freedom less than there are seeds. They need three seeds. Between levels it is Fisher's z of
-means.
+    r = Σxy / √(Σx² Σy²)    t = r √(df / (1 − r²)), df = ν − 1    interval tanh(artanh r ± 1.96 / √(df − 1))
+
+Where runs are missing, x and y are the residuals of the least-squares fit of the same terms. *Between cells*: the r of
+the cell means. It has no p: cells are few, and nobody drew them. *Effects of a factor*: the r of what its levels do to
+both (their marginal means; for two factors, their interaction). It describes, and has no p either. A factor that moves
+both makes the last two large and leaves the first one alone. No r shows a cause.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.names import LEVEL, SEED, coded, labels
-from creditlab.analysis.table import stacked, statistic
+from creditlab.analysis.model.fits import Fits
+from creditlab.analysis.model.questions import adjusted, question
+from creditlab.analysis.names import BEHAVIOUR, LEVEL, SEED, coded, labels
+from creditlab.analysis.table import once, stacked, statistic
 
 OUTCOME = "test/accuracy"
-ROUNDING = 1e-15
+QUESTION = "association within cells"
+WITHIN = "within cells"
+BETWEEN = "between cells"
+ORDER = 2  # factors in the largest interaction with the seed that is removed
+ROUNDING = 1e-12  # of the largest value
 
 
 @statistic(
     "Association with accuracy",
-    "One row per metric and scope: across runs, within and between levels. Intervals need three seeds.",
+    "One row per metric and question: within cells, between cells, and the effects of each factor.",
     {
-        "factor": "the factor whose levels make the scopes",
         "outcome": "what the metric is associated with",
         "metric": "name of the metric",
-        "scope": "across all runs, within levels (pooled, and of each), or between levels",
-        "n": "runs; levels, in the scope between levels",
+        "scope": "within cells, between cells, or the effects of a factor or of an interaction",
+        "n": "runs within cells; cells between cells; levels, or cells, of the effects",
+        "df": "degrees of freedom of the residual stratum less one; only within cells",
         "r": "Pearson's r, in [−1, 1]",
-        "ci_low": "lower end of its interval",
-        "ci_high": "upper end of its interval",
-        "p": "its p, not adjusted",
-        "spearman": "Spearman's ρ, in [−1, 1]",
+        "ci_low": "lower end of its interval; only within cells",
+        "ci_high": "upper end of its interval; only within cells",
+        "t": "r √(df / (1 − r²)); only within cells",
+        "p": "p of this test alone; only within cells",
+        "p_adjusted": "p over all tests of the report; only within cells",
     },
     place=150,
 )
-def association(sweep: Sweep) -> pd.DataFrame:
-    """r of each metric with OUTCOME, by each factor: across all runs, within its levels and between them."""
-    factors = sweep.factors if OUTCOME in sweep.metrics else []
-    return stacked([_of_factor(sweep, factor) for factor in factors], list(association.columns))
+def association(fits: Fits) -> pd.DataFrame:
+    """r of each metric with the outcome within cells, between them, and of the effects of each factor."""
+    rows = _associated(fits.sweep)
+    p = rows["metric"].map(adjusted(fits, QUESTION)).astype(float)
+    return rows.assign(p_adjusted=p.where(rows["scope"] == WITHIN))[list(association.columns)]
 
 
-def _of_factor(sweep: Sweep, factor: str) -> pd.DataFrame:
-    runs, metrics = sweep.complete, [metric for metric in sweep.outcomes if metric != OUTCOME]
-    words = labels(runs[[factor, SEED]])
-    y, values = runs[[OUTCOME]].to_numpy(float), runs[metrics].to_numpy(float)
-    present = np.isfinite(values) & np.isfinite(y)
-    groups: dict[bytes, list[int]] = {}  # metrics with a value for the same runs
+@question
+def _question(fits: Fits) -> pd.DataFrame:
+    """Whether a metric goes with the outcome within cells."""
+    rows = _associated(fits.sweep)
+    return rows.loc[rows["scope"] == WITHIN, ["metric", "p"]].assign(question=QUESTION)
+
+
+def outcome_of(sweep: Sweep) -> str | None:
+    """The metric that others are associated with: test accuracy, or the first metric of behaviour."""
+    behaviour = [metric for metric in sweep.outcomes if metric.startswith(BEHAVIOUR)]
+    return OUTCOME if OUTCOME in sweep.metrics else next(iter(behaviour), None)
+
+
+@once
+def _associated(sweep: Sweep) -> pd.DataFrame:
+    """The rows of `association` but for p_adjusted."""
+    columns = [name for name in association.columns if name != "p_adjusted"]
+    outcome, runs = outcome_of(sweep), sweep.complete
+    words = labels(runs[[*sweep.factors, SEED]])
+    factors = [factor for factor in sweep.factors if len(set(words[factor])) > 1]
+    metrics = [metric for metric in sweep.outcomes if metric != outcome]
+    if outcome is None or not factors or not metrics:
+        return pd.DataFrame(columns=columns)
+    points = runs[[outcome, *metrics]].astype(float).groupby([words[name] for name in (*factors, SEED)]).mean()
+    settings, values = points.index.to_frame(index=False), points.to_numpy()
+    present = np.isfinite(values[:, 1:]) & np.isfinite(values[:, :1])
+    groups: dict[bytes, list[int]] = {}  # metrics with a value at the same points
     for index in range(len(metrics)):
         groups.setdefault(present[:, index].tobytes(), []).append(index)
     tables = []
     for members in groups.values():
         kept = present[:, members[0]]
-        if not kept.any():
-            continue
-        level, names = coded(words.loc[kept, factor])
-        seed = coded(words.loc[kept, SEED])[0]
-        for table in _scopes(values[np.ix_(kept, members)], y[kept], factor, level, names, seed):
-            tables.append(table.assign(metric=[metrics[i] for i in members], index=members))
-    if not tables:
-        return association.empty()
-    table = pd.concat(tables, ignore_index=True).sort_values(["index", "place"], ignore_index=True)
-    return table.assign(factor=factor, outcome=OUTCOME)
+        if kept.sum() > 1:
+            of_members = values[kept][:, [0, *(1 + index for index in members)]]
+            for place, row in enumerate(_scopes(settings[kept], of_members, factors)):
+                tables.append(
+                    pd.DataFrame(row).assign(metric=[metrics[i] for i in members], index=members, place=place)
+                )
+    rows = stacked(tables, [*(name for name in columns if name != "outcome"), "index", "place"])
+    rows = rows.assign(outcome=outcome).sort_values(["index", "place"], ignore_index=True)
+    return rows[columns]
 
 
-def _centred(values: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """`values` (n, metrics) less the means of their level (n,), numbered from 0."""
-    sums = np.zeros((level.max() + 1, values.shape[1]))
-    np.add.at(sums, level, values)
-    return values - (sums / np.bincount(level)[:, None])[level]
+def _scopes(settings: pd.DataFrame, values: np.ndarray, factors: Sequence[str]) -> Iterator[dict]:
+    """The columns of each scope, from `values` (points, outcome and metrics)."""
+    codes = np.stack([coded(settings[name])[0] for name in (*factors, SEED)], axis=1)
+    residuals, n, df = residual_stratum(codes, values)
+    yield {"scope": WITHIN, "n": n, **within(residuals[:, 1:], residuals[:, :1], df)}
+    none = dict.fromkeys(("ci_low", "ci_high", "t", "p", "df"), np.nan)
+    cells, cell = np.unique(codes[:, :-1], axis=0, return_inverse=True)
+    sums = np.zeros((len(cells), values.shape[1]))
+    np.add.at(sums, cell.ravel(), values)
+    means = sums / np.bincount(cell.ravel())[:, None]
+    centred = means - means.mean(axis=0)
+    yield {"scope": BETWEEN, "n": len(cells), "r": r_of(centred, means, len(cells) - 1), **none}
+    shape = codes[:, :-1].max(axis=0) + 1
+    if len(cells) < np.prod(shape):
+        return  # marginal means need every cell
+    grid = means.reshape(*shape, -1)
+    for size in range(1, min(ORDER, len(factors)) + 1):
+        for term in combinations(range(len(factors)), size):
+            effects = grid.mean(axis=tuple(axis for axis in range(len(factors)) if axis not in term))
+            for axis in range(size):
+                effects = effects - effects.mean(axis=axis, keepdims=True)
+            free = int(np.prod([shape[axis] - 1 for axis in term]))
+            flat = effects.reshape(-1, effects.shape[-1])
+            name = ":".join(factors[axis] for axis in term)
+            yield {"scope": f"effects of {name}", "n": len(flat), "r": r_of(flat, means, free), **none}
 
 
-def _r(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """r of the columns of `x` (n, metrics) with `y` (n, 1), both centred; NaN where one does not vary."""
-    length = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
-    least = 1e-12 * np.maximum(np.abs(x).max(axis=0), np.abs(y).max(axis=0)).clip(min=1e-300)
-    return np.divide((x * y).sum(axis=0), length, out=np.full(x.shape[1], np.nan), where=length > least).clip(-1, 1)
-
-
-def fisher(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
-    """r of the columns of `x` (n, metrics) with `y` (n, 1), the ends of its interval and p, of n independent points."""
-    n = len(x)
-    r = _r(x - x.mean(axis=0), y - y.mean(axis=0)) if n > 2 else np.full(x.shape[1], np.nan)
-    t = r * np.sqrt((n - 2) / (1 - r**2).clip(min=1e-300))
-    wide = stats.norm.ppf((1 + LEVEL) / 2) / np.sqrt(n - 3) if n > 3 else np.inf
-    z = np.arctanh(r.clip(-1 + ROUNDING, 1 - ROUNDING))
-    return r, np.tanh(z - wide), np.tanh(z + wide), 2 * stats.t.sf(np.abs(t), n - 2)
-
-
-def over_seeds(x: np.ndarray, y: np.ndarray, level: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The same within `level`, with seeds as what is independent; both (n,), numbered from 0.
-
-    Without a seed's runs, of which level l has n_l,s with the sums x_l,s and y_l,s of centred values,
-        Σxy becomes Σxy − Σ_s xy − Σ_l x_l,s y_l,s / (n_l − n_l,s).
+def r_of(centred: np.ndarray, values: np.ndarray, df: int) -> np.ndarray:
+    """r of the first column of `centred` with each other one. NaN with fewer than two degrees of freedom, where r can
+    only be ±1, and where a column varies no more than rounding lets `values` vary.
     """
-    x, y = _centred(x, level), _centred(y, level)
-    seeds, none = seed.max() + 1, np.full(x.shape[1], np.nan)
-    r = _r(x, y) if len(x) - level.max() > 2 else none
-    if seeds < 3:
-        return r, none, none, none
-    cells, cell = np.unique(np.stack([seed, level], axis=1), axis=0, return_inverse=True)
-    order = np.argsort(cell.ravel(), kind="stable")
-    counts = np.bincount(cell.ravel())
-    left = np.bincount(level)[cells[:, 1]] - counts
-    weight = np.divide(1, left, out=np.zeros(len(left)), where=left > 0)[:, None]
-    first = np.searchsorted(cells[:, 0], np.arange(seeds))
-
-    def without(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Σab within levels of all runs but a seed's, (seeds, metrics)."""
-        whole, mine, yours = (np.add.reduceat(v[order], np.cumsum(counts) - counts) for v in (a * b, a, b))
-        return (a * b).sum(axis=0) - np.add.reduceat(whole + weight * mine * yours, first)
-
-    with np.errstate(invalid="ignore", divide="ignore"):  # what no longer varies without a seed: NaN
-        parts = without(x, y) / np.sqrt(without(x, x).clip(min=0) * without(y, y).clip(min=0))
-        z, parts = (np.arctanh(each.clip(-1 + ROUNDING, 1 - ROUNDING)) for each in (r, parts))
-        error = np.sqrt((seeds - 1) * parts.var(axis=0))
-        wide = stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * error
-        return r, np.tanh(z - wide), np.tanh(z + wide), 2 * stats.t.sf(np.abs(z) / error, seeds - 1)
+    x, y = centred[:, 1:], centred[:, :1]
+    length = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
+    least = ROUNDING * np.sqrt(len(centred)) * np.abs(values).max(axis=0)
+    varies = (np.sqrt((centred**2).sum(axis=0)) > least) & (df > 1)
+    r = np.divide((x * y).sum(axis=0), length, out=np.full(x.shape[1], np.nan), where=varies[1:] & varies[0])
+    return r.clip(-1, 1)
 
 
-def _scopes(
-    x: np.ndarray, y: np.ndarray, factor: str, level: np.ndarray, names: Sequence[str], seed: np.ndarray
-) -> Iterator[pd.DataFrame]:
-    """One table per scope with one row per metric, of runs that all have a value."""
-    one = np.zeros(len(x), int)  # a single level
-    means = [np.stack([v[level == i].mean(0) for i in range(len(names))]) for v in (x, y)]
-    scopes: list[tuple] = [("across all runs", x, y, over_seeds(x, y, one, seed))]
-    scopes += [(f"within {factor}", _centred(x, level), _centred(y, level), over_seeds(x, y, level, seed))]
-    scopes += [(f"between {factor}", *means, fisher(*means))]
-    for i, name in enumerate(names):
-        rows = level == i
-        seeds = np.unique(seed[rows], return_inverse=True)[1].ravel()
-        scopes.append((f"within {factor}={name}", x[rows], y[rows], over_seeds(x[rows], y[rows], one[rows], seeds)))
-    for place, (scope, a, b, (r, low, high, p)) in enumerate(scopes):
-        ranks = (stats.rankdata(v, axis=0) - (len(a) + 1) / 2 for v in (a, b))
-        columns = {"n": len(a), "r": r, "ci_low": low, "ci_high": high, "p": p, "spearman": _r(*ranks)}
-        yield pd.DataFrame(columns).assign(scope=scope, place=place)
+def within(x: np.ndarray, y: np.ndarray, df: int) -> dict[str, np.ndarray | float]:
+    """r, interval, t and p of the residuals `x` (points, metrics) with `y` (points, 1); `df` residual degrees of
+    freedom."""
+    both = np.hstack([y, x])
+    r = r_of(both, np.ones_like(both), df)
+    free = df - 1
+    with np.errstate(divide="ignore"):
+        t = r * np.sqrt(free / (1 - r**2))
+    wide = stats.norm.ppf((1 + LEVEL) / 2) / np.sqrt(free - 1) if free > 1 else np.inf
+    z = np.arctanh(r.clip(-1 + 1e-15, 1 - 1e-15))
+    p = 2 * stats.t.sf(np.abs(t), free)
+    return {"df": float(free), "r": r, "ci_low": np.tanh(z - wide), "ci_high": np.tanh(z + wide), "t": t, "p": p}
+
+
+def residual_stratum(codes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, int, int]:
+    """What is left of `values` (points, metrics) after the means of cells, seeds and seeds at each level; how many
+    points take part; and its degrees of freedom.
+
+    `codes` (points, factors and seed) number the levels. A term that would leave nothing is not removed: with one
+    factor, a seed's run at a level is what is left. Where seeds have (almost) no two cells in common, one point per
+    seed is taken, and only cell means are removed: seeds are then replicates.
+    """
+    count = np.bincount(codes[:, -1])
+    crossed = codes[count[codes[:, -1]] > 1], values[count[codes[:, -1]] > 1]
+    first = np.unique(codes[:, -1], return_index=True)[1]
+    alone = codes[first], values[first]
+    factors = codes.shape[1] - 1
+    cell = tuple(range(factors))
+    sizes = range(min(ORDER, factors - 1) + 1)
+    terms = [(*term, factors) for size in sizes for term in combinations(cell, size)]
+    residuals, df = _residuals(*crossed, [cell, *terms])
+    alone_df = len(first) - len(np.unique(alone[0][:, :-1], axis=0))
+    if alone_df > 2 * df:
+        residuals, df = _residuals(*alone, [cell])
+    return residuals, len(residuals), df
+
+
+def _residuals(codes: np.ndarray, values: np.ndarray, terms: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, int]:
+    """The least-squares residuals of `values` on `terms`, the first of which is the cell, and their degrees of freedom.
+
+    Where all of them would leave nothing, on the first and on each further one that leaves something.
+    """
+    if not len(codes):
+        return values, 0
+    scale = np.abs(values).max(axis=0)
+    residual = values / np.where(scale > 0, scale, 1)
+    shape = tuple(codes.max(axis=0) + 1)
+    if len(codes) == np.prod(shape) and len(terms) > 1:
+        return _complete(codes, residual, terms, shape)
+    blocks = [_indicators(codes, axes) for axes in terms]
+    rank = _rank(blocks)
+    if rank == len(codes):
+        kept = blocks[:1]
+        for block in blocks[1:]:
+            kept += [block] if _rank([*kept, block]) < len(codes) else []
+        blocks, rank = kept, _rank(kept)
+    x = np.hstack(blocks)
+    inverse = np.linalg.pinv(x.T @ x, hermitian=True)
+    residual = residual - residual.mean(axis=0)
+    for _ in range(2):  # the second time removes what rounding left of the first
+        residual = residual - x @ (inverse @ (x.T @ residual))
+    return residual, len(codes) - rank
+
+
+def _complete(
+    codes: np.ndarray, values: np.ndarray, terms: Sequence[tuple[int, ...]], shape: tuple[int, ...]
+) -> tuple[np.ndarray, int]:
+    """The same where each seed has each cell: means are removed one after the other."""
+    order = np.lexsort(codes.T[::-1])
+    residual = values[order].reshape(*shape, -1)
+    residual = residual - residual.mean(axis=-2, keepdims=True)
+    df = len(codes) - len(codes) // shape[-1]
+    for axes in terms[1:]:
+        columns = int(np.prod([shape[axis] - 1 for axis in axes]))
+        if columns < df:
+            others = tuple(axis for axis in range(len(shape)) if axis not in axes)
+            residual = residual - residual.mean(axis=others, keepdims=True)
+            df -= columns
+    return residual.reshape(values.shape)[np.argsort(order)], df
+
+
+def _indicators(codes: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """The column of each combination of the levels of `axes`, (points, combinations)."""
+    group = np.unique(codes[:, axes], axis=0, return_inverse=True)[1].ravel()
+    return np.eye(group.max() + 1)[group]
+
+
+def _rank(blocks: Sequence[np.ndarray]) -> int:
+    """The rank of all columns of `blocks`: that of X'X, whose entries are whole numbers, so that it is clear-cut."""
+    x = np.hstack(blocks)
+    return int(np.linalg.matrix_rank(x.T @ x, hermitian=True))

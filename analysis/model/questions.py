@@ -92,3 +92,9 @@ def level_if_found(fits: Fits) -> dict[str, float]:
         share = min(selected + (found == 0), len(by_question)) / len(by_question)
         levels[str(question)] = ALPHA * share * min(found + 1, size) / size
     return levels
+
+
+def adjusted(fits: Fits, asked: str) -> pd.Series:
+    """The p_adjusted of each test of the question `asked`, by metric."""
+    tests = verdicts(fits)
+    return tests[tests["question"] == asked].set_index("metric")["p_adjusted"]

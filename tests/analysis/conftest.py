@@ -78,10 +78,11 @@ def folder(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def small_sweep(folder: Folder) -> Path:
-    """The folder of a sweep of 3 algorithms, 3 widths and 3 seeds, of which no table is empty."""
+    """The folder of a sweep of 3 algorithms, 3 widths and 3 seeds, of which all tables have rows that can."""
     rng = np.random.default_rng(0)
     for algorithm, width, seed in product(("bp", "fa", "es"), (1, 2, 4), range(3)):
         metrics = {"test/accuracy": rng.random(), "weights/a/rank": float(rng.exponential() ** 4)}
+        metrics["weights/b/rank"] = metrics["test/accuracy"] + metrics["weights/a/rank"]
         run = folder.add(metrics, algorithm=algorithm, keys={"architecture.width": width}, seed=seed)
         arrays = {"test/loss": rng.random(30), "test/label": np.arange(30) % 6}
         arrays |= {"test/predicted": rng.integers(6, size=30), "representation/a": rng.normal(size=(6, 4))}

@@ -10,6 +10,10 @@ COLUMNS = {
     "levels": "metric factor level n_runs mean sd lowest highest",
     "concordance": "dataset score raters n_raters n_items W chi2 df p mean_spearman ci_low ci_high noise_ceiling floor "
     "F df1 df2 p_F p_permutation",
+    "agreement": "dataset score raters n_seeds within between difference ci_low ci_high upper t df p p_adjusted margin "
+    "p_equivalent p_equivalent_adjusted verdict noise_ceiling ceiling_low ceiling_high",
+    "concordance_differences": "raters dataset_a score_a dataset_b score_b n_seeds W_a W_b difference ci_low ci_high t "
+    "df p p_adjusted",
     "concordance_pairs": "dataset score raters rater_a rater_b spearman",
     "similarity": f"{COMPARED} n_runs left_out within between difference ci_low ci_high p between_same_seed",
     "similarity_pairs": f"{COMPARED} a b n_pairs similarity ci_low ci_high",
@@ -19,12 +23,23 @@ COLUMNS = {
     "assumptions": "metric n normality_test normality p_normality smallest_cell spread spread_df1 spread_df2 p_spread "
     "fails",
     "robust": "metric term test F df1 df2 p least_p",
+    "divergence": "term level diverged n rate low high",
+    "divergence_pairs": "factor level_a level_b n_pairs only_a only_b both p p_adjusted outcome n_seeds difference "
+    "ci_low ci_high seeds_a seeds_b p_worst_rank least_p ahead",
     "posthoc": "metric factor level_a level_b method difference ci_low ci_high t df p p_adjusted n_a n_b",
+    "equivalence": "metric factor level_a level_b n margin by difference low high t df p p_adjusted p_difference "
+    "outcome",
+    "same_geometry": "factor level_a level_b n_metrics n_equivalent p p_adjusted same not_equivalent",
     "multiplicity": "metric term family size effective_li_ji effective_nyholt p p_holm p_bh",
+    "geometry": "metrics term n_metrics n_seeds df df_error F r_squared p least_p arrangements exact p_adjusted "
+    "narrowest narrowest_distance widest widest_distance",
     "shares": "metric side term share low high",
     "matched": "by target metric factor level_a level_b difference ci_low ci_high t df p p_adjusted n_a",
-    "association": "factor outcome metric scope n r ci_low ci_high p spearman",
-    "dose": "factor metric levels n tau p_trend change_after change_before ci_low ci_high change p_change",
+    "datasets": "metric factor level_a level_b n_datasets test statistic p_levels p_levels_adjusted rank_a rank_b p "
+    "difference lowest highest",
+    "association": "outcome metric scope n df r ci_low ci_high t p p_adjusted",
+    "dose": "factor metric scale levels n slope slope_low slope_high t df p p_adjusted quadratic p_quadratic "
+    "p_quadratic_adjusted tau change_after change_before ci_low ci_high change p_change p_change_adjusted",
     "curve": "factor metric level n mean low high",
     "power": "metric factor level_a level_b seeds effect sd sd_high power_now seeds_needed seeds_needed_safe",
     "trajectories": "factor level metric step n mean low high",

@@ -10,6 +10,9 @@ import pandas as pd
 from creditlab.analysis import fit, load
 from creditlab.analysis.catalogue import statistics
 
+# They need a margin, a run that diverged, or data sets that are a random sample.
+EMPTY = {"equivalence", "same_geometry", "divergence", "divergence_pairs", "datasets"}
+
 
 def all_tables(sweep) -> dict[str, pd.DataFrame]:
     fits = fit(sweep)
@@ -20,7 +23,7 @@ def test_neither_the_order_of_runs_nor_the_global_random_state_matters(small_swe
     sweep, rng = load(small_sweep), np.random.default_rng(0)
     np.random.seed(0)  # noqa: NPY002
     first = all_tables(sweep)
-    assert all(len(table) for table in first.values())
+    assert {name for name, table in first.items() if table.empty} <= EMPTY
     order = rng.permutation(len(sweep.runs))
     names = list(sweep.named)
     shuffled = replace(
