@@ -30,6 +30,12 @@ def outcome_of(metrics: Sequence[str]) -> str | None:
     return OUTCOME if OUTCOME in metrics else next(iter(behaviour), None)
 
 
+def family(metric: str) -> str:
+    """The family of a metric: *behaviour* (test, validation, train), or what stands before the first slash of its name
+    (weights, changes, activations, signals, …)."""
+    return "behaviour" if metric.startswith(BEHAVIOUR) else metric.partition("/")[0]
+
+
 def natural(name: str) -> tuple[tuple[int, str], ...]:
     """A sort key that puts block2 before block10."""
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name))

@@ -163,6 +163,19 @@ def concordance_differences(fits: Fits) -> pd.DataFrame:
 
 
 @question
+def _agree(fits: Fits) -> pd.DataFrame:
+    """Whether raters agree at all."""
+    table = concordance(fits).frame
+    named = [above_chance(*row) for row in table[["dataset", "score", "raters"]].itertuples(index=False)]
+    return pd.DataFrame(named, columns=["question", "metric"]).assign(p=table["p_permutation"].to_numpy(float))
+
+
+def above_chance(dataset: str, score: str, raters: str) -> tuple[str, str]:
+    """The question whether raters agree better than chance, and its name there."""
+    return "concordance above chance", f"{dataset}, {score}, {raters}"
+
+
+@question
 def _question(fits: Fits) -> pd.DataFrame:
     """Whether raters agree less than seeds leave; as well within the margin; and more in one result than in another."""
     rows, pairs = _against_seeds(fits.sweep, MARGIN), _differences(fits.sweep)

@@ -24,10 +24,9 @@ from scipy import stats
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.model.fits import Fits
 from creditlab.analysis.model.questions import adjusted, question
-from creditlab.analysis.names import BEHAVIOUR, LEVEL, SEED, coded, labels
+from creditlab.analysis.names import LEVEL, SEED, coded, labels, outcome_of
 from creditlab.analysis.table import once, stacked, statistic
 
-OUTCOME = "test/accuracy"
 QUESTION = "association within cells"
 WITHIN = "within cells"
 BETWEEN = "between cells"
@@ -67,17 +66,11 @@ def _question(fits: Fits) -> pd.DataFrame:
     return rows.loc[rows["scope"] == WITHIN, ["metric", "p"]].assign(question=QUESTION)
 
 
-def outcome_of(sweep: Sweep) -> str | None:
-    """The metric that others are associated with: test accuracy, or the first metric of behaviour."""
-    behaviour = [metric for metric in sweep.outcomes if metric.startswith(BEHAVIOUR)]
-    return OUTCOME if OUTCOME in sweep.metrics else next(iter(behaviour), None)
-
-
 @once
 def _associated(sweep: Sweep) -> pd.DataFrame:
     """The rows of `association` but for p_adjusted."""
     columns = [name for name in association.columns if name != "p_adjusted"]
-    outcome, runs = outcome_of(sweep), sweep.complete
+    outcome, runs = outcome_of(sweep.metrics), sweep.complete
     words = labels(runs[[*sweep.factors, SEED]])
     factors = [factor for factor in sweep.factors if len(set(words[factor])) > 1]
     metrics = [metric for metric in sweep.outcomes if metric != outcome]

@@ -21,11 +21,10 @@ import pandas as pd
 from scipy import stats
 
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.effects.association import outcome_of
 from creditlab.analysis.model.fits import Fits
 from creditlab.analysis.model.intervals import half_width
 from creditlab.analysis.model.questions import adjusted, question
-from creditlab.analysis.names import LEVEL, SEED, labels, level_order
+from creditlab.analysis.names import LEVEL, SEED, labels, level_order, outcome_of
 from creditlab.analysis.table import once, stacked, statistic
 
 QUESTION = "divergence"
@@ -127,7 +126,7 @@ def _name(rows: pd.DataFrame) -> pd.Series:
 def _compared(sweep: Sweep) -> pd.DataFrame:
     """The rows of `divergence_pairs` but for p_adjusted."""
     columns = [name for name in divergence_pairs.columns if name != "p_adjusted"]
-    runs, outcome = sweep.usable, outcome_of(sweep)
+    runs, outcome = sweep.usable, outcome_of(sweep.metrics)
     if not (runs["status"] == "diverged").any():
         return pd.DataFrame(columns=columns)
     words = labels(runs[[*sweep.factors, SEED]])

@@ -29,10 +29,9 @@ import pandas as pd
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.model.by_seed import BySeed, of_sweep
 from creditlab.analysis.model.fits import Fits
-from creditlab.analysis.model.multiplicity import family
 from creditlab.analysis.model.permutation import p_value
 from creditlab.analysis.model.questions import adjusted, question
-from creditlab.analysis.names import ALPHA, BEHAVIOUR, many, some
+from creditlab.analysis.names import ALPHA, BEHAVIOUR, family, many, some
 from creditlab.analysis.table import once, stacked, statistic
 
 QUESTION = "geometry"

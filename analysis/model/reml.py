@@ -2,8 +2,10 @@
 
     y = X β + Σ_k Z_k u_k + e        V = σ² (I + Σ_k θ_k Z_k Z_k')
 
-The variances θ_k σ² may be negative (SAS calls it NOBOUND); only V must be positive definite. The runs are read once,
-for X'X, X'Z, Z'Z, X'y, Z'y and y'y. With G = Z'PZ, b = Z'Py and c = y'Py, where P takes X out, and D = diag(θ_k):
+The variances θ_k σ² may be negative (SAS calls it NOBOUND); only V must be positive definite. Where the deviance is
+least at a V that is singular, as it can be where few seeds tell two variances apart, none may be negative. The runs are
+read once, for X'X, X'Z, Z'Z, X'y, Z'y and y'y. With G = Z'PZ, b = Z'Py and c = y'Py, where P takes X out, and
+D = diag(θ_k):
 
     T = (I + GD)⁻¹G    t = (I + GD)⁻¹b    q = c − b'Dt    deviance(θ) = log|I + GD| + ν log q    σ² = q/ν
 
@@ -25,6 +27,7 @@ from scipy import linalg
 KENWARD_ROGER_UP_TO = 1000  # residual degrees of freedom
 STEPS = 100
 HALVINGS = 40
+EDGE = 1e-3  # of σ²: V with a smaller eigenvalue is as good as singular
 CLOSE = 1e-10  # of a step or a slope, relative: converged
 
 
@@ -111,32 +114,43 @@ class Slopes:
 
 
 def _solve(model: Reml, metric: int) -> Solution:
-    """The θ of least deviance, by Newton's method with halved steps."""
+    """The θ of least deviance; of θ ≥ 0 where the least lies where V is singular, so that it says nothing of errors."""
+    theta, at = _descend(model, metric, least=-np.inf)
+    if not model.positive(theta / (1 - EDGE)):  # V less EDGE σ² is not positive definite
+        theta, at = _descend(model, metric, least=0.0)
+    return Solution(model, metric, theta, at)
+
+
+def _descend(model: Reml, metric: int, least: float) -> tuple[np.ndarray, Slopes]:
+    """The θ ≥ `least` of least deviance, by Newton's method with halved steps."""
     nu = model.nu
     theta = np.full(len(model.blocks), 0.2)
     at = model.slopes(theta, metric)
     assert at is not None  # V is positive definite where no θ is negative, and no metric is fitted exactly
     for _ in range(STEPS if len(theta) else 0):
         gradient = at.gradient(nu)
-        if np.abs(gradient * np.maximum(np.abs(theta), 1e-3)).max() < CLOSE * nu:
+        free = ~((theta <= least) & (gradient >= 0))
+        slope = np.abs(gradient * np.maximum(np.abs(theta), 1e-3))[free]
+        if slope.size == 0 or slope.max() < CLOSE * nu:
             break
-        scale = np.sqrt(np.maximum(at.squares.diagonal(), 1e-300))
-        values, vectors = np.linalg.eigh(at.hessian(nu) / np.outer(scale, scale))
+        scale = np.sqrt(np.maximum(at.squares.diagonal(), 1e-300))[free]
+        values, vectors = np.linalg.eigh(at.hessian(nu)[np.ix_(free, free)] / np.outer(scale, scale))
         values = np.maximum(np.abs(values), 1e-3 * np.abs(values).max())
-        step = -(vectors @ ((vectors.T @ (gradient / scale)) / values)) / scale
+        step = np.zeros(len(theta))
+        step[free] = -(vectors @ ((vectors.T @ (gradient[free] / scale)) / values)) / scale
         for _ in range(HALVINGS):
-            new = theta + step
+            new = np.maximum(theta + step, least)
             better = model.slopes(new, metric) if model.positive(new) else None
             if better is not None and better.deviance <= at.deviance + 1e-12 * abs(at.deviance) + 1e-13:
                 break
             step = step / 2
         else:
             break
-        moved = np.abs(step).max() > 1e-13 * (1 + np.abs(theta).max())
+        moved = np.abs(new - theta).max() > 1e-13 * (1 + np.abs(theta).max())
         theta, at = new, better
         if not moved:
             break
-    return Solution(model, metric, theta, at)
+    return theta, at
 
 
 class Solution:

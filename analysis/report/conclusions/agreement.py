@@ -5,31 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import pandas as pd
-
-from creditlab.analysis.agreement import fingerprint, similarity
-from creditlab.analysis.names import ALPHA, SEED
+from creditlab.analysis.agreement import concordance, fingerprint, similarity
+from creditlab.analysis.names import SEED
 from creditlab.analysis.report.conclusions import Conclusion, Frames, found, says, sentence
 
+DROP = "two seeds of one level agree better by {difference:fraction} in ρ ({ci_low:fraction} to {ci_high:fraction})"
+LIMITS = {  # by the verdict of the table
+    concordance.LESS: f"They agree less than seeds leave: {DROP}",
+    f"{concordance.LESS}, by less than the margin": f"They agree a little less than seeds leave: {DROP}",
+    concordance.EQUIVALENT: "They agree as well as two seeds of one level do, within {margin:fraction} in ρ",
+    concordance.NOT_SHOWN: f"They are not shown to agree less than seeds leave: {DROP}",
+}
 SCORES = {"loss": "which samples are hard", "confusion": "which classes are confused with which"}
 
 
 @says("concordance", 50)
 def _concordance(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
-    table = frames["concordance"]
+    """How far raters agree, and whether as well as two seeds of one rater do."""
+    table, limits = frames["concordance"], frames["agreement"]
     for row, line in table[table["raters"] != SEED].iterrows():
         text = (
             "On {dataset}, the {n_raters:count} levels of {raters} {verb} on {score}: Kendall's W "
             "{W:fraction} ({ci_low:fraction} to {ci_high:fraction}); {floor:fraction} would be chance"
         )
-        if pd.notna(line["noise_ceiling"]):
-            below = line["ci_high"] < line["noise_ceiling"]
-            text += ", and seeds alone set a limit of {noise_ceiling:fraction}: W is "
-            text += "below it" if below else "not shown to be below it"
         words = {"dataset": line["dataset"], "raters": line["raters"], "score": SCORES[line.get("score", "loss")]}
-        agree = line["p_permutation"] < ALPHA and line["ci_low"] > 1 / line["n_raters"]
-        verb = "agree" if agree else "are not shown to agree"
-        yield Conclusion("Concordance", sentence(text + ".", "concordance", row, verb=verb, **words))
+        above = found(frames, *concordance.above_chance(line["dataset"], line["score"], line["raters"]))
+        verb = "agree" if above else "are not shown to agree"
+        parts: list[Any] = sentence(text, "concordance", row, verb=verb, **words)
+        keys = ["dataset", "score", "raters"]
+        limit = limits[(limits[keys] == line[keys].to_numpy()).all(axis=1)]
+        for at, of_seeds in limit[limit["verdict"] != ""].iterrows():
+            parts += sentence(f". {LIMITS[str(of_seeds['verdict'])]}", "agreement", at)
+        yield Conclusion("Concordance", [*parts, "."], claim=above)
 
 
 @says("similarity", 60)

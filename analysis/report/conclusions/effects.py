@@ -113,7 +113,7 @@ def _what_how(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
         parts: list[Any] = []
         for i, (row, term) in enumerate(shown["term"].head(SHOWN).items()):
             first = f"Of {{n_metrics:count}} {SIDES[side]}, {{n_found:count}} {{verb}} shown to depend on "
-            text = ("; {n_found:count} on " if i else first) + _effect(str(term))
+            text = ("; {n_found:count} on " if i else first) + effect_in_words(str(term))
             parts += sentence(text, "what_how", row, verb="is" if rows.loc[row, "n_found"] == 1 else "are")
         if shown.empty:
             text = f"Of {{n_metrics:count}} {SIDES[side]}, none is shown to depend on a factor"
@@ -121,7 +121,7 @@ def _what_how(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
         yield Conclusion("What changes", [*parts, "."], claim=not shown.empty)
 
 
-def _effect(term: str) -> str:
+def effect_in_words(term: str) -> str:
     """A term as the object of a sentence."""
     names = term.split(":")
     return names[0] if len(names) == 1 else f"the combination of {listed(names)}"
