@@ -3,11 +3,14 @@
 from creditlab.analysis.catalogue import statistics
 
 COMPARED = "dataset layer items n_items measure distance factor"
+PAIR = (
+    "level_a level_b mean_a mean_b difference ci_low ci_high estimate error t df p p_adjusted found level seeds scale"
+)
 COLUMNS = {
-    "what_how": "of term n_metrics n_found median_eta_sq lowest highest highest_metric",
-    "anova": "metric term sum_sq df F p p_adjusted eta_sq partial_eta_sq omega_sq n eta_sq_low eta_sq_high "
-    "partial_eta_sq_low partial_eta_sq_high omega_sq_low omega_sq_high",
-    "levels": "metric factor level n_runs mean sd lowest highest",
+    "what_how": "of term n_metrics n_found median_omega_sq lowest highest highest_metric",
+    "anova": "metric term F df df_error epsilon p p_adjusted found omega_sq omega_sq_low omega_sq_high partial_eta_sq "
+    "generalised_eta_sq sum_sq error_sq n seeds scale model",
+    "levels": "metric factor level n_runs mean ci_low ci_high sd lowest highest",
     "concordance": "dataset score raters n_raters n_items W chi2 df p mean_spearman ci_low ci_high noise_ceiling floor "
     "F df1 df2 p_F p_permutation",
     "concordance_pairs": "dataset score raters rater_a rater_b spearman",
@@ -18,15 +21,14 @@ COLUMNS = {
     "fingerprint_confusion": "target held_out metrics classifier fold true identified_as n_runs",
     "assumptions": "metric n normality_test normality p_normality smallest_cell spread spread_df1 spread_df2 p_spread "
     "fails",
-    "robust": "metric term test F df1 df2 p least_p",
-    "posthoc": "metric factor level_a level_b method difference ci_low ci_high t df p p_adjusted n_a n_b",
-    "multiplicity": "metric term family size effective_li_ji effective_nyholt p p_holm p_bh",
-    "shares": "metric side term share low high",
-    "matched": "by target metric factor level_a level_b difference ci_low ci_high t df p p_adjusted n_a",
+    "posthoc": f"metric factor at {PAIR}",
+    "multiplicity": "question metric p p_adjusted found level",
+    "shares": "metric side term variance share low high",
+    "matched": f"by target metric factor {PAIR}",
     "association": "factor outcome metric scope n r ci_low ci_high p spearman",
     "dose": "factor metric levels n tau p_trend change_after change_before ci_low ci_high change p_change",
     "curve": "factor metric level n mean low high",
-    "power": "metric factor level_a level_b seeds effect sd sd_high power_now seeds_needed seeds_needed_safe",
+    "power": "metric factor level_a level_b seeds scale sd sd_high smallest effect seeds_needed",
     "trajectories": "factor level metric step n mean low high",
     "rdms": "dataset layer factor level distance a b dissimilarity",
     "runs": "run identity status …",

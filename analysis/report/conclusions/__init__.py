@@ -22,12 +22,12 @@ import pandas as pd
 
 from creditlab.analysis.catalogue import statistics
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.names import outcome_of
+from creditlab.analysis.names import labels, level_order, outcome_of, some
 from creditlab.analysis.table import Table
 
 SHOWN = 4  # results that a sentence names
 
-Form = Literal["count", "fraction", "percent", "points", "number", "p", "text"]
+Form = Literal["count", "fraction", "percent", "points", "points without unit", "number", "p", "text"]
 Frames = Mapping[str, pd.DataFrame]  # of all tables by name; without a row where there is no such table
 
 
@@ -63,14 +63,30 @@ def says(table: str, place: int) -> Callable[[Say], Say]:
 
 
 def conclusions(tables: Mapping[str, Table], sweep: Sweep) -> list[Conclusion]:
-    """What is to be said first, from the `tables` there are."""
+    """What is to be said first, from the `tables` there are.
+
+    Levels of a factor of which some have a key of their own (σ of es, swept) are not compared: a mean over the values
+    of that key is no property of the level.
+    """
     _import_all()
+    factors = [factor for factor in sweep.factors if factor not in sweep.nested.values()]
     frames = {
         name: tables[name].frame.reset_index(drop=True) if name in tables else one.empty()
         for name, one in statistics().items()
     }
     ordered = sorted(SENTENCES, key=lambda entry: entry[0])
-    return [one for _, name, say in ordered if len(frames[name]) for one in say(frames, sweep.factors)]
+    sentences = [one for _, name, say in ordered if len(frames[name]) for one in say(frames, factors)]
+    return [*_not_compared(sweep), *sentences]
+
+
+def _not_compared(sweep: Sweep) -> Iterator[Conclusion]:
+    for key, factor in sweep.nested.items():
+        levels = sorted(set(labels(sweep.complete.loc[sweep.complete[key].notna(), [factor]])[factor]), key=level_order)
+        text = (
+            f"The levels of {factor} are not compared: {key} varies within {some(levels)} only, and a mean over its "
+            f"values is no property of {some(levels)}. To compare, choose one value: --where {key}=VALUE,absent."
+        )
+        yield Conclusion("Not compared", [text])
 
 
 @cache
@@ -97,10 +113,11 @@ def sentence(text: str, table: str, row: Hashable, **words: object) -> list[str 
 def ahead(row: Hashable, line: pd.Series, text: str, form: str, table: str = "posthoc") -> list[str | Cell]:
     """`text` of a pair of levels with the greater one first: {more}, {less}, {by}, {low} and {high} stand in it."""
     more, less = line["level_a"], line["level_b"]
-    cells = {"by": f"{{difference:{form}}}", "low": f"{{ci_low:{form}}}", "high": f"{{ci_high:{form}}}"}
+    end = "points without unit" if form == "points" else form  # the unit stands after the difference
+    cells = {"by": f"{{difference:{form}}}", "low": f"{{ci_low:{end}}}", "high": f"{{ci_high:{end}}}"}
     if line["difference"] < 0:
         more, less = less, more
-        cells = {"by": f"{{-difference:{form}}}", "low": f"{{-ci_high:{form}}}", "high": f"{{-ci_low:{form}}}"}
+        cells = {"by": f"{{-difference:{form}}}", "low": f"{{-ci_high:{end}}}", "high": f"{{-ci_low:{end}}}"}
     for name, cell in cells.items():
         text = text.replace(f"{{{name}}}", cell)
     words = {str(key): value for key, value in line.items() if isinstance(value, str)}
@@ -117,7 +134,7 @@ def outcome(frames: Frames) -> str | None:
     return outcome_of(list(dict.fromkeys(frames["posthoc"]["metric"])))
 
 
-def found(frames: Frames, question: str, metric: str) -> bool:
+def is_shown(frames: Frames, question: str, metric: str) -> bool:
     """Whether a test of the report is shown."""
     tests = frames["multiplicity"]
     rows = tests[(tests["question"] == question) & (tests["metric"] == metric)]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from creditlab.analysis.agreement import fingerprint, similarity
 from creditlab.analysis.names import ALPHA, SEED
-from creditlab.analysis.report.conclusions import Conclusion, Frames, found, says, sentence
+from creditlab.analysis.report.conclusions import Conclusion, Frames, is_shown, says, sentence
 
 SCORES = {"loss": "which samples are hard", "confusion": "which classes are confused with which"}
 
@@ -36,6 +36,7 @@ def _concordance(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]
 def _similarity(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
     table = frames["similarity"]
     rows = table[(table["measure"] == "RDM") & (table["items"] == "classes") & table["p"].notna()]
+    rows = rows[rows["factor"].isin(factors)]
     for row, line in rows.sort_values("factor", key=lambda f: f.map(list(factors).index), kind="stable").iterrows():
         text = (
             "On {dataset}, in {layer}, class representations {verb} within {factor} than between its levels: "
@@ -43,7 +44,7 @@ def _similarity(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
             "{ci_low:fraction} to {ci_high:fraction})."
         )
         words = {key: line[key] for key in ("dataset", "layer", "factor")}
-        shown = found(frames, *similarity.question_of(*map(str, line[["dataset", "layer", "factor"]])))
+        shown = is_shown(frames, *similarity.question_of(*map(str, line[["dataset", "layer", "factor"]])))
         alike = shown and line["ci_low"] > 0  # of these runs, and of more classes than these
         verb = "are more alike" if alike else "are not shown to be more alike"
         yield Conclusion("Representation", sentence(text, "similarity", row, verb=verb, **words))
@@ -59,7 +60,7 @@ def _fingerprint(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]
             if (metrics, classifier) != ("encoding", "linear"):
                 continue
             new = f"a {SEED if held == SEED else f'level of {held}'} new to the classifier"
-            shown = found(frames, *fingerprint.question_of(str(target), str(held), "linear"))
+            shown = is_shown(frames, *fingerprint.question_of(str(target), str(held), "linear"))
             verb = "is identified" if shown else "is not shown to be identified"
             parts.append("; " if parts else f"From internal metrics, {target} ")
             parts.append(f"{verb} with ")
@@ -69,9 +70,8 @@ def _fingerprint(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]
                 control = rows["initial", "linear", held]
                 parts += sentence("; before training {accuracy:percent}", "fingerprint", control)
             parts.append(")")
-        if ("encoding", "single", SEED) in rows and found(
-            frames, *fingerprint.question_of(str(target), SEED, "single")
-        ):
+        by_one = is_shown(frames, *fingerprint.question_of(str(target), SEED, "single"))
+        if ("encoding", "single", SEED) in rows and by_one:
             single = rows["encoding", "single", SEED]
             text = ". {best} by itself identifies it in {accuracy:percent}"
             parts += sentence(text, "fingerprint", single, best=of_target.loc[single, "best_metric"])
