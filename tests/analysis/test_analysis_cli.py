@@ -143,7 +143,7 @@ def test_formats_agree(sweep, capsys):
     assert len(lines) == len(anova) + 2
     assert f"| {anova['F'][0]:.3g} |" in lines[2]
     tex = (report / "anova.tex").read_text()
-    assert tex.startswith("\\begin{tabular}{llrrrrrrlrrrrrrrrrll}\n\\toprule\nmetric & term & F & df & df\\_error")
+    assert tex.startswith("\\begin{tabular}{llrrrrrrrrrrrrrrrrll}\n\\toprule\nmetric & term & F & df & df\\_error")
     assert tex.count("\\\\\n") == len(anova) + 1
 
 
