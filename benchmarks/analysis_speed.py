@@ -29,7 +29,7 @@ from creditlab.analysis.data.collect import collect
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.effects.anova import anova
 from creditlab.analysis.effects.posthoc import posthoc
-from creditlab.analysis.model.fits import Fits, Kind, fit
+from creditlab.analysis.model.fits import Fits, fit
 
 LEVELS = {"algorithm": 8, "optimiser": 5, "dataset": 4, "architecture": 3}
 
@@ -114,13 +114,12 @@ def main() -> None:
     runs, metrics = frame(options.runs, options.metrics, generator), names(options.metrics)
     cores = load()
 
-    def fitted(kind: Kind = "II") -> Fits:
-        return fit(Sweep.of(runs, list(LEVELS), metrics), kind=kind)
+    def fitted() -> Fits:
+        return fit(Sweep.of(runs, list(LEVELS), metrics))
 
     fits = fitted()
     rows = [
-        ["analysis of variance, unbalanced, type II", *timed(lambda: anova(fitted())), "2"],
-        ["type III", *timed(lambda: anova(fitted("III"))), "2"],
+        ["analysis of variance, mixed model", *timed(lambda: anova(fitted()), 1), "60"],
         ["post hoc comparisons, of the same fits", *timed(lambda: posthoc(fits), 1), ""],
     ]
     scores = generator.normal(size=10_000) + generator.normal(size=(40, 10_000))

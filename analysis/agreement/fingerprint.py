@@ -115,7 +115,8 @@ def fingerprint_confusion(sweep: Sweep) -> pd.DataFrame:
 def _identified(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """The frames of `fingerprint` and of `fingerprint_confusion`, and the notes."""
     notes: list[str] = []
-    complete = sweep.complete.sort_values("run", ignore_index=True) if "run" in sweep.runs else sweep.complete
+    keys = [key for key in ("run", *sweep.factors, SEED, *sweep.outcomes[:1]) if key in sweep.runs]
+    complete = sweep.complete.sort_values(keys, key=lambda column: column.astype(str), kind="stable", ignore_index=True)
     if diverged := len(sweep.usable) - len(complete):
         notes.append(f"left out, diverged: {diverged}")
     complete = _thinned(complete, notes)

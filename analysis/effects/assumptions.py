@@ -69,7 +69,7 @@ def assumptions(fits: Fits) -> pd.DataFrame:
             test, (score, p) = "Shapiro-Wilk", stats.shapiro(fit.residuals, axis=0)
         else:
             test, (score, p) = "D'Agostino-Pearson", stats.normaltest(fit.residuals, axis=0)
-        cells = fit.design.cells()
+        cells = np.unique(fit.design.cells(), return_inverse=True)[1]  # those that have runs
         f, df1, df2 = brown_forsythe(fit.residuals, cells)
         table = pd.DataFrame({"metric": fit.metrics, "normality": score, "p_normality": p, "spread": f})
         table["p_spread"] = stats.f.sf(f, df1, df2)

@@ -17,12 +17,12 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from creditlab.analysis.model.studentised_range import range_sf
 from scipy import stats
 
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.model.fits import Fits
 from creditlab.analysis.model.questions import adjusted, question
+from creditlab.analysis.model.studentised_range import range_sf
 from creditlab.analysis.names import AnalysisError, labels, level_order, many
 from creditlab.analysis.table import once, statistic
 

@@ -71,7 +71,7 @@ def _question(factor: str, by: str) -> str:
 def _matched(fits: Fits) -> dict[str, tuple[float, Fits]]:
     """Of each of BY that the histories have: the target, and the fits of the runs that are read there."""
     sweep, history = fits.sweep, histories(fits.sweep)
-    found = {}
+    by_target = {}
     for by in BY:
         if by not in history:
             continue
@@ -80,8 +80,8 @@ def _matched(fits: Fits) -> dict[str, tuple[float, Fits]]:
         metrics = [metric for metric in outcomes(history, sweep.factors) if metric != by]
         metrics = [*(["step"] if by != "step" else []), *(m for m in metrics if points[m].notna().any())]
         read = Sweep.of(points.assign(status="complete"), sweep.factors, metrics)
-        found[by] = (target, fit(read, order=fits.order, scales=fits.scales))
-    return found
+        by_target[by] = (target, fit(read, order=fits.order, scales=fits.scales))
+    return by_target
 
 
 def common(history: pd.DataFrame, by: str) -> float:

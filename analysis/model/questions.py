@@ -66,8 +66,8 @@ def tree(tests: pd.DataFrame) -> pd.DataFrame:
     by_question = tests["question"].map(adjusted).astype(float)
     tests["p_adjusted"] = np.minimum(np.maximum(within / share, by_question), 1.0)
     tests["found"] = tests["p_adjusted"] <= ALPHA
-    found = tests.groupby("question", sort=False)["found"].transform("mean")
-    tests["level"] = (ALPHA * share * found).where(tests["found"])
+    share_found = tests.groupby("question", sort=False)["found"].transform("mean")
+    tests["level"] = (ALPHA * share * share_found).where(tests["found"])
     return tests
 
 
@@ -88,9 +88,9 @@ def level_if_found(fits: Fits) -> dict[str, float]:
     by_question = answers.groupby("question", sort=False)["found"].agg(["sum", "size"])
     selected = int((by_question["sum"] > 0).sum())
     levels = {}
-    for question, found, size in by_question.itertuples():
-        share = min(selected + (found == 0), len(by_question)) / len(by_question)
-        levels[str(question)] = ALPHA * share * min(found + 1, size) / size
+    for question, n_found, size in by_question.itertuples():
+        share = min(selected + (n_found == 0), len(by_question)) / len(by_question)
+        levels[str(question)] = ALPHA * share * min(n_found + 1, size) / size
     return levels
 
 

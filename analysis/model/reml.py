@@ -91,8 +91,8 @@ class Reml:
     def deviance(self) -> np.ndarray:
         """−2 log restricted likelihood, (metrics,), as lme4 gives it."""
         log_x = np.linalg.slogdet(self.xx)[1]
-        own = np.array([s.slopes.deviance for s in self.solutions])
-        return own + log_x + self.nu * (1 + np.log(2 * np.pi / self.nu)) + 2 * self.nu * np.log(self.spread)
+        of_metrics = np.array([s.slopes.deviance for s in self.solutions])
+        return of_metrics + log_x + self.nu * (1 + np.log(2 * np.pi / self.nu)) + 2 * self.nu * np.log(self.spread)
 
 
 @dataclass(frozen=True)

@@ -43,14 +43,15 @@ def in_words(value: Any, form: str) -> str:
         return value
     if value is None or pd.isna(value):
         return "–"
+    if pd.api.types.is_bool(value):
+        return "yes" if value else "no"
     if form == "p":
         return probability(float(value))
     if form == "percent":
         return f"{100 * float(value):.0f} %"
-    if form == "hundredths":
-        return f"{100 * float(value):.1f}".replace("-", "−")
-    if form == "points":
-        return f"{100 * float(value):.1f} points".replace("-", "−")
+    if form.startswith("points"):
+        unit = "" if form == "points without unit" else " points"
+        return f"{100 * float(value):.1f}{unit}".replace("-", "−")
     if form == "fraction":
         return f"{float(value):.2f}".replace("-0.00", "0.00").replace("-", "−")
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e6 else number(float(value))

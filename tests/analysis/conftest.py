@@ -31,10 +31,11 @@ class Folder:
         status: str = "complete",
         keys: Mapping[str, Any] | None = None,
         seed: int = 0,
+        history: Mapping[str, float] | None = None,
         **options: str,
     ) -> Path:
-        """One run. `keys` are flat settings beside the options'; a status that is not of a finished run leaves no
-        summary."""
+        """One run. `keys` are flat settings beside the options', `history` is the one point of its history; a status
+        that is not of a finished run leaves no summary."""
         choices = {"algorithm": "bp", "optimiser": "sgd", "dataset": "digits", "architecture": "mlp"} | options
         config: dict[str, Any] = {"choices": {**choices, "metrics": "light"}, "seed": seed, "device": "cpu"}
         config |= {group: {"_target_": f"x.{name}", **OWN_KEYS.get(name, {})} for group, name in choices.items()}
@@ -46,9 +47,9 @@ class Folder:
         folder.mkdir(parents=True)
         head = {"schema": records.SCHEMA, "identity": records.identity(config)}
         records.write_json(folder / "run.json", {**head, "config": config})
-        history = records.History(folder / "history.jsonl")
-        history.append(10, 1.0, {"train/loss": 0.5})
-        history.close()
+        written = records.History(folder / "history.jsonl")
+        written.append(10, 1.0, history or {"train/loss": 0.5})
+        written.close()
         if loss is not None:
             test = {"test/loss": loss, "test/label": np.arange(len(loss)) % 10 if label is None else label}
             test |= {} if predicted is None else {"test/predicted": predicted}
@@ -83,7 +84,8 @@ def small_sweep(folder: Folder) -> Path:
     for algorithm, width, seed in product(("bp", "fa", "es"), (1, 2, 4), range(3)):
         metrics = {"test/accuracy": rng.random(), "weights/a/rank": float(rng.exponential() ** 4)}
         metrics["weights/b/rank"] = metrics["test/accuracy"] + metrics["weights/a/rank"]
-        run = folder.add(metrics, algorithm=algorithm, keys={"architecture.width": width}, seed=seed)
+        keys, history = {"architecture.width": width}, {"train/loss": rng.random()}
+        run = folder.add(metrics, algorithm=algorithm, keys=keys, seed=seed, history=history)
         arrays = {"test/loss": rng.random(30), "test/label": np.arange(30) % 6}
         arrays |= {"test/predicted": rng.integers(6, size=30), "representation/a": rng.normal(size=(6, 4))}
         records.write_arrays(run / "arrays.npz", arrays)

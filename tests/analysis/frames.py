@@ -67,6 +67,9 @@ class Recorded:
     def __init__(self, points: pd.DataFrame, metrics: Sequence[str]) -> None:
         self.points = points[["step", "epoch", *metrics]].to_dict("records")
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {}
+
     def history(self) -> list[dict[str, Any]]:
         return [
             {"step": point.pop("step"), "epoch": point.pop("epoch"), "metrics": point}
@@ -75,9 +78,14 @@ class Recorded:
 
 
 def with_histories(history: pd.DataFrame, factors: Sequence[str]) -> Sweep:
-    """A sweep whose runs recorded `history`: one row per run and step, with run, `factors`, seed, step and epoch."""
+    """A sweep whose runs recorded `history`: one row per run and step, with run, `factors`, seed, step and epoch.
+
+    The metrics of a run are the last that it recorded.
+    """
     keys = ["run", *factors, "seed"]
     metrics = [name for name in history if name not in (*keys, "step", "epoch")]
-    sweep = Sweep.of(history[keys].drop_duplicates("run").assign(status="complete"), factors, metrics)
+    last = history.sort_values("step", kind="stable").groupby("run", sort=False)[metrics].last()
+    runs = history[keys].drop_duplicates("run").merge(last, left_on="run", right_index=True)
+    sweep = Sweep.of(runs.assign(status="complete", dataset="digits"), factors, metrics)
     sweep.named.update((name, Recorded(points, metrics)) for name, points in history.groupby("run", sort=False))
     return sweep

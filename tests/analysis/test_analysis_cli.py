@@ -64,33 +64,52 @@ def test_tables_are_written_and_printed(sweep, capsys):
     assert list(dict.fromkeys(anova["metric"])) == metrics
     assert list(concordance["raters"]) == ["algorithm", "optimiser", "seed"]
     notes = json.loads((report / "analysis.json").read_text())
-    assert notes["families"] == {"algorithm": 3, "optimiser": 3, "algorithm:optimiser": 3, "seed": 3}
-    assert notes["models"][0]["method"] == "closed form"
+    assert notes["models"][0]["terms"] == ["algorithm", "optimiser", "algorithm:optimiser"]
+    assert notes["models"][0]["seeds"] == 3
+    assert notes["models"][0]["random"] == []
+    assert notes["untested"] == {}
 
     assert "18 runs found: 18 complete" in out
     assert "Factors: algorithm (bp, es, fa) × optimiser (muon, sgd); 3 seeds" in out
     f = anova.set_index(["metric", "term"]).loc[("test/accuracy", "algorithm"), "F"]
     row = next(line for line in out.splitlines() if line.startswith("test/accuracy"))
     assert f"{f:.3g}" in row
-    model = "algorithm + optimiser + algorithm:optimiser + seed (block); n = 18 runs; residual df 10"
+    model = (
+        "Model: algorithm + optimiser + algorithm:optimiser; 18 runs of 3 seeds; each effect is tested against its own"
+    )
     assert model in out.replace("\n", " ")
+    assert "Shown, by question: " in out
     assert f"{concordance['W'][0]:.3f}".lstrip("0") in out
     assert f"{report}/*.csv: what_how, anova, " in out
     assert str(report / "report.html") in out
     assert "\x1b" not in out  # plain where there is no terminal
 
 
-def test_metrics_and_type_can_be_chosen(sweep, capsys):
+def test_metrics_and_scales_can_be_chosen(sweep, capsys):
     next(sweep.path.glob("es-muon*s2*/summary.json")).unlink()
-    assert main([str(sweep.path), "--metrics", "test/*", "act*", "--type", "III"]) == 0
+    command = [str(sweep.path), "--metrics", "test/*", "act*", "--scale", "act*=log", "test/*=identity"]
+    assert main(command) == 0
     anova = pd.read_csv(sweep.path / "report" / "anova.csv")
     assert set(anova["metric"]) == {"test/accuracy", "activations/block1/dead_fraction"}
-    assert "type III" in capsys.readouterr().out.replace("\n", " ")
+    out = capsys.readouterr().out.replace("\n", " ")
+    assert "mixed model by REML: seed and seed × factor are random" in out
+    assert "activations/block1/dead_fraction is compared as it is: it has values of 0 or below" in out
+    assert "'act*' is not GLOB=KIND, e.g. 'weights/*=log'; kinds: identity, log, logit" in refused(
+        capsys, sweep, "act*"
+    )
+    assert "'act*=root' is not GLOB=KIND" in refused(capsys, sweep, "act*=root")
     assert main([str(sweep.path), "--metrics", "tset/*"]) == 2
     assert "no metric matches tset/*. There are: test/accuracy" in capsys.readouterr().err
     # What matches does not hide what does not.
     mixed = message(capsys, sweep.path, "--metrics", "test/*", "test/acuracy")
     assert "no metric matches test/acuracy. Did you mean test/accuracy?" in mixed
+
+
+def refused(capsys, sweep, scale: str) -> str:
+    """What is said of a `--scale` that is none."""
+    with pytest.raises(SystemExit):
+        main([str(sweep.path), "--scale", scale])
+    return capsys.readouterr().err
 
 
 def test_runs_and_tables_can_be_chosen(sweep, tmp_path, capsys):
@@ -124,14 +143,14 @@ def test_formats_agree(sweep, capsys):
     assert len(lines) == len(anova) + 2
     assert f"| {anova['F'][0]:.3g} |" in lines[2]
     tex = (report / "anova.tex").read_text()
-    assert tex.startswith("\\begin{tabular}{llrrrrrrrrrrrrrrr}\n\\toprule\nmetric & term & sum\\_sq")
+    assert tex.startswith("\\begin{tabular}{llrrrrrrrrrrrrrrrrll}\n\\toprule\nmetric & term & F & df & df\\_error")
     assert tex.count("\\\\\n") == len(anova) + 1
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Path:
     """A sweep that bears every table."""
-    return fill(Folder(tmp_path_factory.mktemp("sweep")), ("bp", "fa"), seeds=2).path
+    return fill(Folder(tmp_path_factory.mktemp("sweep")), ("bp", "fa"), seeds=3).path
 
 
 @pytest.mark.parametrize("name", statistics())
@@ -181,7 +200,7 @@ def test_the_examples_of_the_guide(folder, tmp_path):
     command = [sys.executable, "-c", example + report]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("random block, repeated measures\n")
+    assert done.stdout.startswith("each effect is tested against its own variation from seed to seed (error strata)\n")
     assert (tmp_path / "multirun" / "demo" / "report" / "report.html").exists()
 
 
@@ -208,7 +227,6 @@ def test_partial_sweep_says_what_is_missing(sweep, capsys):
     assert ": RuntimeError: [red]no[/red] [/] \\x1b[31mmemory" in out  # as it is, with the escape made visible
     assert "  corrupt: bp-sgd-digits-mlp-s0-" in out
     assert "  algorithm:optimiser left out: no run at algorithm=es, optimiser=muon" in out
-    assert "type II" in out.replace("\n", " ")
     assert main([str(sweep.path), "--strict"]) == 2
     assert capsys.readouterr().err == (
         "creditlab-analyse: test/accuracy: no run at algorithm=es, optimiser=muon. "
@@ -280,7 +298,7 @@ def test_nothing_varies(folder, capsys):
     assert "nothing varies but the seed" in message(capsys, folder.path)
 
 
-def test_one_run_a_cell_says_that_nothing_can_be_tested(folder, capsys):
+def test_one_seed_says_that_nothing_can_be_tested(folder, capsys):
     for algorithm in ("bp", "fa", "es"):
         folder.add(**outcome(), algorithm=algorithm)
     assert main([str(folder.path)]) == 3
@@ -288,7 +306,7 @@ def test_one_run_a_cell_says_that_nothing_can_be_tested(folder, capsys):
     assert err == "creditlab-analyse: no effect could be tested; see the reasons above.\n"
     out = out.replace("\n", " ")
     assert "Nothing can be tested." in out
-    reason = "no residual degree of freedom: 3 runs are no more than the model has parameters; add seeds"
+    reason = "one seed: how much a result varies from seed to seed is not known; add seeds"
     assert f"Not tested, {reason}" in out
     assert pd.read_csv(folder.path / "report" / "anova.csv").columns[0] == "metric"
 
@@ -327,7 +345,7 @@ def test_statistics_are_names_of_the_package(sweep):
     code = "from creditlab.analysis import anova, fit, load, posthoc\n"
     code += f"fits = fit(load({str(sweep.path)!r}))\nprint(anova(fits).name, posthoc(fits).name, len(anova(fits)))"
     notebook = python("-c", code)
-    assert notebook.stdout == f"anova posthoc {3 * 5}\n", notebook.stderr
+    assert notebook.stdout == f"anova posthoc {3 * 3}\n", notebook.stderr
     absent = python("-c", "from creditlab.analysis import anovas")
     assert "ImportError: cannot import name 'anovas' from 'creditlab.analysis'" in absent.stderr
 

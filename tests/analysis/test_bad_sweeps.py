@@ -36,6 +36,20 @@ def one_seed(folder: Folder) -> None:
     )
 
 
+def two_seeds(folder: Folder) -> None:
+    folder.cross(
+        lambda **_: drawn("test/accuracy", "weights/a/x"), 2, algorithm=["bp", "fa"], optimiser=["sgd", "muon"]
+    )
+
+
+def a_level_with_seeds_of_its_own(folder: Folder) -> None:
+    for algorithm, first in (("bp", 0), ("fa", 0), ("es", 10)):
+        for seed in range(first, first + 3):
+            for optimiser in ("sgd", "muon"):
+                made = drawn("test/accuracy", "weights/a/x")
+                folder.add(**made, algorithm=algorithm, optimiser=optimiser, seed=seed)
+
+
 def constant(folder: Folder) -> None:
     for algorithm in ("bp", "fa", "es"):
         for seed in range(3):
@@ -84,7 +98,9 @@ def a_level_that_is_no_number(folder: Folder) -> None:
     ("make", "status", "line"),
     [
         (all_diverged, 3, "Not tested, no finite value in any finished run: test/accuracy, weights/a/x"),
-        (one_seed, 0, "one seed: how much a result varies from seed to seed is not known"),
+        (one_seed, 3, "Not tested, one seed: how much a result varies from seed to seed is not known; add seeds:"),
+        (two_seeds, 0, "two seeds: estimates without verdicts; a third seed gives them"),
+        (a_level_with_seeds_of_its_own, 0, "mixed model by REML: seed and seed × factor are random"),
         (constant, 3, "Not tested, does not vary within cells: nothing to test against: weights/a/x"),
         (one_level_has_a_value, 0, "Not tested, no factor varies among the runs that have it: weights/a/x"),
         (aliased, 0, "optimiser.lr cannot be separated from algorithm"),

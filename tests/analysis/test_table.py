@@ -166,8 +166,9 @@ def test_every_statistic_says_what_it_is():
 
 def test_a_statistic_of_a_sweep_takes_fits_as_well(small_sweep):
     fits = fit(load(small_sweep))
-    assert not analysis.levels.of_fits
-    pd.testing.assert_frame_equal(analysis.levels(fits).frame, analysis.levels(load(small_sweep)).frame)
+    assert not analysis.concordance.of_fits
+    assert analysis.levels.of_fits
+    pd.testing.assert_frame_equal(analysis.concordance(fits).frame, analysis.concordance(load(small_sweep)).frame)
 
 
 def test_every_statistic_is_a_name_of_the_package():

@@ -22,12 +22,12 @@ import pandas as pd
 
 from creditlab.analysis.catalogue import statistics
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.names import outcome_of
+from creditlab.analysis.names import labels, level_order, outcome_of, some
 from creditlab.analysis.table import Table
 
 SHOWN = 4  # results that a sentence names
 
-Form = Literal["count", "fraction", "percent", "points", "hundredths", "number", "p", "text"]
+Form = Literal["count", "fraction", "percent", "points", "points without unit", "number", "p", "text"]
 Frames = Mapping[str, pd.DataFrame]  # of all tables by name; without a row where there is no such table
 
 
@@ -73,7 +73,8 @@ def conclusions(tables: Mapping[str, Table], sweep: Sweep) -> list[Conclusion]:
         for name, one in statistics().items()
     }
     ordered = sorted(SENTENCES, key=lambda entry: entry[0])
-    return [one for _, name, say in ordered if len(frames[name]) for one in say(frames, sweep.factors)]
+    sentences = [one for _, name, say in ordered if len(frames[name]) for one in say(frames, sweep.factors)]
+    return [*(Conclusion("How options are compared", [f"{line}."], claim=False) for line in sweep.tuned), *sentences]
 
 
 @cache
@@ -100,11 +101,11 @@ def sentence(text: str, table: str, row: Hashable, **words: object) -> list[str 
 def ahead(row: Hashable, line: pd.Series, text: str, form: str, table: str = "posthoc") -> list[str | Cell]:
     """`text` of a pair of levels with the greater one first: {more}, {less}, {by}, {low} and {high} stand in it."""
     more, less = line["level_a"], line["level_b"]
-    bare = "hundredths" if form == "points" else form  # the unit stands once
-    cells = {"by": f"{{difference:{form}}}", "low": f"{{ci_low:{bare}}}", "high": f"{{ci_high:{bare}}}"}
+    end = "points without unit" if form == "points" else form  # the unit stands after the difference
+    cells = {"by": f"{{difference:{form}}}", "low": f"{{ci_low:{end}}}", "high": f"{{ci_high:{end}}}"}
     if line["difference"] < 0:
         more, less = less, more
-        cells = {"by": f"{{-difference:{form}}}", "low": f"{{-ci_high:{bare}}}", "high": f"{{-ci_low:{bare}}}"}
+        cells = {"by": f"{{-difference:{form}}}", "low": f"{{-ci_high:{end}}}", "high": f"{{-ci_low:{end}}}"}
     for name, cell in cells.items():
         text = text.replace(f"{{{name}}}", cell)
     words = {str(key): value for key, value in line.items() if isinstance(value, str)}
@@ -121,7 +122,7 @@ def outcome(frames: Frames) -> str | None:
     return outcome_of(list(dict.fromkeys(frames["posthoc"]["metric"])))
 
 
-def found(frames: Frames, question: str, metric: str) -> bool:
+def is_shown(frames: Frames, question: str, metric: str) -> bool:
     """Whether a test of the report is shown."""
     tests = frames["multiplicity"]
     rows = tests[(tests["question"] == question) & (tests["metric"] == metric)]

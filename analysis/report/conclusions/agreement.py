@@ -7,7 +7,7 @@ from typing import Any
 
 from creditlab.analysis.agreement import concordance, fingerprint, similarity
 from creditlab.analysis.names import SEED
-from creditlab.analysis.report.conclusions import Conclusion, Frames, found, says, sentence
+from creditlab.analysis.report.conclusions import Conclusion, Frames, is_shown, says, sentence
 
 DROP = "two seeds of one level agree better by {difference:fraction} in ρ ({ci_low:fraction} to {ci_high:fraction})"
 LIMITS = {  # by the verdict of the table
@@ -29,7 +29,7 @@ def _concordance(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]
             "{W:fraction} ({ci_low:fraction} to {ci_high:fraction}); {floor:fraction} would be chance"
         )
         words = {"dataset": line["dataset"], "raters": line["raters"], "score": SCORES[line.get("score", "loss")]}
-        above = found(frames, *concordance.above_chance(line["dataset"], line["score"], line["raters"]))
+        above = is_shown(frames, *concordance.above_chance(line["dataset"], line["score"], line["raters"]))
         verb = "agree" if above else "are not shown to agree"
         parts: list[Any] = sentence(text, "concordance", row, verb=verb, **words)
         keys = ["dataset", "score", "raters"]
@@ -43,6 +43,7 @@ def _concordance(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]
 def _similarity(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
     table = frames["similarity"]
     rows = table[(table["measure"] == "RDM") & (table["items"] == "classes") & table["p"].notna()]
+    rows = rows[rows["factor"].isin(factors)]
     for row, line in rows.sort_values("factor", key=lambda f: f.map(list(factors).index), kind="stable").iterrows():
         text = (
             "On {dataset}, in {layer}, class representations {verb} within {factor} than between its levels: "
@@ -50,7 +51,7 @@ def _similarity(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
             "{ci_low:fraction} to {ci_high:fraction})."
         )
         words = {key: line[key] for key in ("dataset", "layer", "factor")}
-        shown = found(frames, *similarity.question_of(*map(str, line[["dataset", "layer", "factor"]])))
+        shown = is_shown(frames, *similarity.question_of(*map(str, line[["dataset", "layer", "factor"]])))
         alike = shown and line["ci_low"] > 0  # of these runs, and of more classes than these
         verb = "are more alike" if alike else "are not shown to be more alike"
         yield Conclusion("Representation", sentence(text, "similarity", row, verb=verb, **words), claim=alike)
@@ -67,7 +68,7 @@ def _fingerprint(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]
             if (metrics, classifier) != ("encoding", "linear"):
                 continue
             new = f"a {SEED if held == SEED else f'level of {held}'} new to the classifier"
-            shown = found(frames, *fingerprint.question_of(str(target), str(held), "linear"))
+            shown = is_shown(frames, *fingerprint.question_of(str(target), str(held), "linear"))
             identified.append(shown)
             verb = "is identified" if shown else "is not shown to be identified"
             parts.append("; " if parts else f"From internal metrics, {target} ")
@@ -78,9 +79,8 @@ def _fingerprint(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]
                 control = rows["initial", "linear", held]
                 parts += sentence("; before training {accuracy:percent}", "fingerprint", control)
             parts.append(")")
-        if ("encoding", "single", SEED) in rows and found(
-            frames, *fingerprint.question_of(str(target), SEED, "single")
-        ):
+        by_one = is_shown(frames, *fingerprint.question_of(str(target), SEED, "single"))
+        if ("encoding", "single", SEED) in rows and by_one:
             single = rows["encoding", "single", SEED]
             text = ". {best} by itself identifies it in {accuracy:percent}"
             parts += sentence(text, "fingerprint", single, best=of_target.loc[single, "best_metric"])

@@ -11,7 +11,7 @@ from creditlab.analysis.effects.shares import HOW, WHAT
 from creditlab.analysis.names import BEHAVIOUR
 from creditlab.analysis.report.conclusions import SHOWN, Conclusion, Frames, ahead, listed, outcome, says, sentence
 
-SIDES = {WHAT: "metrics of behaviour", HOW: "internal metrics"}
+SIDES = {WHAT: ("metric of behaviour", "metrics of behaviour"), HOW: ("internal metric", "internal metrics")}
 INTERVAL = "({low} to {high})"
 
 
@@ -111,12 +111,13 @@ def _what_how(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
         rows = effects[effects["of"] == side].sort_values("n_found", ascending=False, kind="stable")
         shown = rows[rows["n_found"] > 0]
         parts: list[Any] = []
+        metrics = SIDES[side][int(rows["n_metrics"].max() > 1)]
         for i, (row, term) in enumerate(shown["term"].head(SHOWN).items()):
-            first = f"Of {{n_metrics:count}} {SIDES[side]}, {{n_found:count}} {{verb}} shown to depend on "
+            first = f"Of {{n_metrics:count}} {metrics}, {{n_found:count}} {{verb}} shown to depend on "
             text = ("; {n_found:count} on " if i else first) + effect_in_words(str(term))
             parts += sentence(text, "what_how", row, verb="is" if rows.loc[row, "n_found"] == 1 else "are")
         if shown.empty:
-            text = f"Of {{n_metrics:count}} {SIDES[side]}, none is shown to depend on a factor"
+            text = f"Of {{n_metrics:count}} {metrics}, none is shown to depend on a factor"
             parts += sentence(text, "what_how", rows.index[0])
         yield Conclusion("What changes", [*parts, "."], claim=not shown.empty)
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from creditlab.analysis.effects.assumptions import assumptions, brown_forsythe
-from tests.analysis.frames import one_way, rows_of
+from tests.analysis.frames import FACTORS, crossing, one_way, rows_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
 DRAWS = 2000
@@ -40,6 +40,14 @@ def test_assumptions_of_a_metric():
     assert rows_of(assumptions, runs, [], ["m0"]).empty
     unequal = rows_of(assumptions, one_way([9, 9, 9], [0.1, 1, 9], 1), ["algorithm"], ["m0"])
     assert unequal["fails"].tolist() == ["normality and spread"]
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_an_empty_cell_is_no_cell():
+    runs = crossing([3, 2], 4, True, np.random.default_rng(1)).query("algorithm != 'a0' or optimiser != 'o1'")
+    row = rows_of(assumptions, runs, FACTORS[:2], ["m0"]).iloc[0]
+    assert (row["smallest_cell"], row["spread_df1"], row["spread_df2"]) == (4, 4, 15)
+    assert 0 < row["p_spread"] < 1
 
 
 def test_false_alarms_of_the_assumptions():

@@ -1,4 +1,4 @@
-"""The analysis of variance, post hoc and robust tests on small textbook data sets whose tables are in print."""
+"""The analysis of variance on small textbook data sets whose tables are in print."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from creditlab.analysis.effects.anova import anova
-from creditlab.analysis.names import RESIDUAL
+from creditlab.analysis.effects.posthoc import pairs
 from tests.analysis.frames import fitted, rows_of
 
 
@@ -24,15 +24,27 @@ WARPBREAKS = {
     ("B", "M"): [42, 26, 19, 16, 39, 28, 21, 39, 29],
     ("B", "H"): [20, 21, 24, 17, 13, 15, 15, 16, 28],
 }
-# R's `npk` (Venables & Ripley 2002, ch. 6.7, after John): yield of peas by N, P, K in six incomplete blocks of four.
-NPK = [
-    *[(1, 0, 1, 1, 49.5), (1, 1, 1, 0, 62.8), (1, 0, 0, 0, 46.8), (1, 1, 0, 1, 57.0)],
-    *[(2, 1, 0, 0, 59.8), (2, 1, 1, 1, 58.5), (2, 0, 0, 1, 55.5), (2, 0, 1, 0, 56.0)],
-    *[(3, 0, 1, 0, 62.8), (3, 1, 1, 1, 55.8), (3, 1, 0, 0, 69.5), (3, 0, 0, 1, 55.0)],
-    *[(4, 1, 0, 0, 62.0), (4, 1, 1, 1, 48.8), (4, 0, 0, 1, 45.5), (4, 0, 1, 0, 44.2)],
-    *[(5, 1, 1, 0, 52.0), (5, 0, 0, 0, 51.5), (5, 1, 0, 1, 49.8), (5, 0, 1, 1, 48.8)],
-    *[(6, 1, 0, 1, 57.2), (6, 1, 1, 0, 59.0), (6, 0, 1, 1, 53.2), (6, 0, 0, 0, 56.0)],
-]
+# `oats` of MASS (Yates 1935): yield by variety and nitrogen (0, .2, .4, .6 cwt) in six blocks, varieties on plots and
+# nitrogen on subplots; aov(Y ~ N * V, Error(B / V)) (Venables & Ripley 2002, ch. 10.2).
+OATS = {
+    "Victory": [
+        *[(111, 130, 157, 174), (61, 91, 97, 100), (68, 64, 112, 86)],
+        *[(74, 89, 81, 122), (62, 90, 100, 116), (53, 74, 118, 113)],
+    ],
+    "Golden rain": [
+        *[(117, 114, 161, 141), (70, 108, 126, 149), (60, 102, 89, 96)],
+        *[(64, 103, 132, 133), (80, 82, 94, 126), (89, 82, 86, 104)],
+    ],
+    "Marvellous": [
+        *[(105, 140, 118, 156), (96, 124, 121, 144), (89, 129, 132, 124)],
+        *[(70, 89, 104, 117), (63, 70, 109, 99), (97, 99, 119, 121)],
+    ],
+}
+# R's `sleep` (Student 1908): hours of sleep gained by ten patients under two drugs.
+SLEEP = {
+    "1": [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0],
+    "2": [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],
+}
 # `Moore` of R's carData (Moore & Krupat 1971): conformity by the partner's status and authoritarianism; unbalanced.
 MOORE = {
     ("low", "low"): [8, 7, 10, 6, 13, 12, 7, 6, 8, 12],
@@ -57,52 +69,53 @@ def cells(data: dict, *columns: str) -> pd.DataFrame:
 
 def test_warpbreaks():
     table = rows_of(anova, cells(WARPBREAKS, "wool", "tension", "y"), ["wool", "tension"], ["y"]).set_index("term")
-    assert table["df"].to_dict() == {"wool": 1, "tension": 2, "wool:tension": 2, RESIDUAL: 48}
-    assert table["sum_sq"].to_dict() == pytest.approx(
-        {"wool": 450.7, "tension": 2034.3, "wool:tension": 1002.8, RESIDUAL: 5745.1}, abs=0.06
-    )
-    assert list(table["F"][:3]) == pytest.approx([3.765, 8.498, 4.189], abs=5e-4)
-    assert list(table["p"][:3]) == pytest.approx([0.058213, 0.000693, 0.021044], abs=5e-7)
+    assert table["df"].tolist() == pytest.approx([1, 2, 2])
+    assert table["df_error"].tolist() == pytest.approx([48] * 3)
+    assert table["sum_sq"].tolist() == pytest.approx([450.7, 2034.3, 1002.8], abs=0.06)
+    assert table["error_sq"].tolist() == pytest.approx([5745.1] * 3, abs=0.06)
+    assert list(table["F"]) == pytest.approx([3.765, 8.498, 4.189], abs=5e-4)
+    assert list(table["p"]) == pytest.approx([0.058213, 0.000693, 0.021044], abs=5e-7)
 
 
-def test_npk_in_incomplete_blocks():
-    """summary(aov(yield ~ block + N * P * K)); the interaction of all three is aliased with the blocks."""
-    fits = fitted(frame(NPK, ["block", "N", "P", "K", "y"], "block"), ["N", "P", "K"], ["y"], order=3)
-    table = anova(fits).frame.set_index("term")
-    assert fits.models[0].model.seed == "random block, incomplete"
-    assert any(note.startswith("N:P:K left out") for note in fits.models[0].model.notes)
-    published = {
-        **{"seed": (5, 343.3, 4.447, 0.01594), "N": (1, 189.3, 12.259, 0.00437), "P": (1, 8.4, 0.544, 0.47490)},
-        **{"K": (1, 95.2, 6.166, 0.02880), "N:P": (1, 21.3, 1.378, 0.26317), "N:K": (1, 33.1, 2.146, 0.16865)},
-        "P:K": (1, 0.5, 0.031, 0.86275),
-    }
-    for term, (df, sum_sq, f, p) in published.items():
-        row = table.loc[term]
-        assert row["df"] == df
-        assert row["sum_sq"] == pytest.approx(sum_sq, abs=0.06)
-        assert row["F"] == pytest.approx(f, abs=6e-4)
-        assert row["p"] == pytest.approx(p, abs=6e-6)
-    assert table.loc[RESIDUAL, "sum_sq"] == pytest.approx(185.3, abs=0.06)
-
-
-def test_moore_unbalanced_type_2():
-    """car::Anova(lm(conformity ~ fcategory * partner.status)), of type II (Fox & Weisberg, An R Companion)."""
+def test_moore_unbalanced():
+    """car::Anova(lm(conformity ~ fcategory * partner.status), type=3) (Fox & Weisberg, An R Companion)."""
     runs = cells(MOORE, "status_of_partner", "authority", "y")
     table = rows_of(anova, runs, ["authority", "status_of_partner"], ["y"]).set_index("term")
-    assert list(table["df"]) == [2, 1, 2, 39]
-    assert list(table["sum_sq"]) == pytest.approx([11.61, 212.21, 175.49, 817.76], abs=0.006)
-    assert list(table["F"][:3]) == pytest.approx([0.2770, 10.1207, 4.1846], abs=6e-5)
-    assert list(table["p"][:3]) == pytest.approx([0.759564, 0.002874, 0.022572], abs=6e-7)
-
-
-def test_moore_unbalanced_type_3():
-    runs = cells(MOORE, "status_of_partner", "authority", "y")
-    table = rows_of(anova, runs, ["authority", "status_of_partner"], ["y"], kind="III").set_index("term")
-    assert list(table["sum_sq"]) == pytest.approx([36.02, 239.56, 175.49, 817.76], abs=0.006)
-    assert list(table["F"][:3]) == pytest.approx([0.8589, 11.4250, 4.1846], abs=6e-5)
+    assert list(table["df"]) == pytest.approx([2, 1, 2])
+    assert list(table["df_error"]) == pytest.approx([39] * 3)
+    assert list(table["sum_sq"]) == pytest.approx([36.02, 239.56, 175.49], abs=0.006)
+    assert list(table["error_sq"]) == pytest.approx([817.76] * 3, abs=0.006)
+    assert list(table["F"]) == pytest.approx([0.8589, 11.4250, 4.1846], abs=6e-5)
 
 
 def test_plant_growth():
     row = rows_of(anova, cells(PLANTS, "group", "y"), ["group"], ["y"]).iloc[0]
     assert (row["df"], row["F"], row["p"]) == pytest.approx((2, 4.846, 0.01591), abs=6e-4)
     assert row["sum_sq"] == pytest.approx(3.766, abs=6e-4)
+
+
+def test_oats_in_blocks():
+    """The variety has the stratum of its plots: 2 and 10 degrees of freedom, F 1.485, p .272."""
+    rows = [
+        (variety, nitrogen, block, y)
+        for variety, blocks in OATS.items()
+        for block, plot in enumerate(blocks)
+        for nitrogen, y in enumerate(plot)
+    ]
+    runs = frame(rows, ["variety", "nitrogen", "block", "y"], "block")
+    row = rows_of(anova, runs, ["variety", "nitrogen"], ["y"]).set_index("term").loc["variety"]
+    degrees = row[["df", "df_error"]] / row["epsilon"]
+    assert degrees.tolist() == pytest.approx([2, 10])
+    assert (row["sum_sq"], row["error_sq"], row["F"]) == pytest.approx((1786.4, 6013.3, 1.485), abs=0.06)
+    if row["epsilon"] == 1:
+        assert row["p"] == pytest.approx(0.272, abs=6e-4)
+
+
+def test_sleep_of_the_same_patients():
+    """t.test(extra ~ group, paired = TRUE): t −4.0621 on 9 degrees of freedom, p .002833."""
+    rows = [(drug, patient, y) for drug, gains in SLEEP.items() for patient, y in enumerate(gains)]
+    fits = fitted(frame(rows, ["drug", "patient", "y"], "patient"), ["drug"], ["y"])
+    row, pair = anova(fits).frame.iloc[0], pairs(fits).iloc[0]
+    assert (row["F"], row["df"], row["df_error"]) == pytest.approx((4.0621**2, 1, 9), abs=5e-4)
+    assert (row["p"], pair["p"]) == pytest.approx((0.002833, 0.002833), abs=6e-7)
+    assert (pair["difference"], pair["t"]) == pytest.approx((-1.58, -4.0621), abs=6e-5)

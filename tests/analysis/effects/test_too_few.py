@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from creditlab.analysis import assumptions, fit, robust
-from creditlab.analysis.__main__ import main
+from creditlab.analysis import anova, assumptions, fit, posthoc
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.effects.assumptions import LEAST_DF, TOO_FEW
 
@@ -34,29 +33,6 @@ def test_normal_values_are_rejected_at_the_level_or_not_at_all(levels, seeds, df
     assert table["fails"].str.contains("normality").mean() < 0.09
 
 
-def test_a_permutation_test_says_what_p_it_can_give():
-    """Two levels and three shared seeds: there are 8 orders. The observed one and its mirror have the same F."""
-    table = robust(fit(null_sweep(2, 3, 20)), metrics=[f"m{i}" for i in range(20)]).frame
-    permuted = table[table["test"] == "permutation"]
-    assert permuted["least_p"].between(0.2, 0.3).all()  # 2 of 8
-    assert (permuted["p"] >= permuted["least_p"] - 1e-12).all()
-    many = robust(fit(null_sweep(2, 9, 5)), metrics=["m0"]).frame
-    assert many.loc[many["test"] == "permutation", "least_p"].iloc[0] < 0.05
-
-
-def test_a_test_that_cannot_show_anything_does_not_disagree(folder, capsys):
-    """An F test that finds a large effect, beside a permutation test of eight orders."""
-    rng = np.random.default_rng(0)
-    for level, algorithm in enumerate(("bp", "fa")):
-        for seed in range(3):
-            skewed = 10 * level + float(rng.exponential()) ** 6 * 1e-3
-            folder.add({"test/accuracy": skewed, "weights/a/rank": skewed**2}, algorithm=algorithm, seed=seed)
-    assert main([str(folder.path)]) == 0
-    printed = capsys.readouterr().out
-    assert "permutation" not in printed or "Too few runs for a permutation test to tell: algorithm" in printed
-    assert ", permutation ." not in printed  # no row of a disagreement
-
-
 @pytest.mark.parametrize("scale", [1e200, 1e-200])
 def test_a_metric_whose_squares_overflow_is_not_called_constant(scale):
     sweep = null_sweep(3, 4, 2)
@@ -64,3 +40,18 @@ def test_a_metric_whose_squares_overflow_is_not_called_constant(scale):
     fits = fit(sweep)
     assert "squares cannot be summed" in fits.untested["m0"]
     assert "m1" not in fits.untested
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_a_verdict_needs_three_seeds(seeds):
+    """Of two seeds there are estimates; however large an effect is, nothing is found."""
+    sweep = null_sweep(3, seeds, 2)
+    sweep.runs["m0"] += 1e3 * (sweep.runs["algorithm"] == "a1")
+    fits = fit(sweep)
+    row = anova(fits).frame.iloc[0]
+    assert row["F"] > 100
+    assert row["found"] == (seeds == 3)
+    table = posthoc(fits).frame
+    assert table["difference"].notna().all()
+    assert table["found"].any() == (seeds == 3)
+    assert np.isnan(row["p"]) == (seeds == 2)

@@ -1,19 +1,15 @@
-"""The sentences on pairs, trends, associations and matched comparisons, from sweeps whose effects are known."""
+"""The sentences on effects, pairs and matched comparisons, from sweeps whose effects are known."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from creditlab.analysis import fit
+from creditlab.analysis.catalogue import statistics
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.effects.association import association
-from creditlab.analysis.effects.dose_response import curve, dose
-from creditlab.analysis.effects.matched import matched
-from creditlab.analysis.effects.posthoc import posthoc
-from creditlab.analysis.report.conclusions import Cell, conclusions
+from creditlab.analysis.report.conclusions import Cell, Conclusion, conclusions
 from creditlab.analysis.report.words import in_words
 from creditlab.analysis.table import Table
 from tests.analysis.effects.test_matched import learning
@@ -22,118 +18,160 @@ from tests.analysis.report.common import table_of
 
 METRICS = ["test/accuracy", "weights/a", "weights/b"]
 FACTORS = ["algorithm", "depth"]
-DESIGN = Sweep.of(pd.DataFrame(), FACTORS, METRICS)  # all that sentences need to know of the sweep
+SAID = ("anova", "posthoc", "what_how", "multiplicity", "matched")  # the tables that these sentences rest on
 
 
-def sweep(effect: float, seeds: int = 6) -> pd.DataFrame:
-    """By algorithm and depth: accuracy, a metric that follows it within levels, and one of noise."""
-    rng = np.random.default_rng(0)
-    grid = [(a, d, s) for a in ("bp", "fa", "ff") for d in (1, 2, 4, 8) for s in range(seeds)]
+def sweep(effect: float, interaction: float = 0.0, seeds: int = 6) -> Sweep:
+    """By algorithm and depth: accuracy, a metric that follows the algorithm, and one of noise."""
+    rng = np.random.default_rng(1)
+    grid = [(a, d, s) for a in ("bp", "fa", "ff") for d in (1, 2) for s in range(seeds)]
     runs = pd.DataFrame(grid, columns=["algorithm", "depth", "seed"]).assign(status="complete")
-    ff, deep = (runs["algorithm"] == "ff").to_numpy(), (runs["depth"] > 2).to_numpy()
+    runs["run"] = [f"{a}-{d}-{s}" for a, d, s in grid]
+    ff, deep = (runs["algorithm"] == "ff").to_numpy(), (runs["depth"] > 1).to_numpy()
     noise = rng.normal(size=(len(runs), 3)) / 50
-    accuracy = 0.9 - effect * (0.2 * ff + 0.03 * deep) + noise[:, 0]
-    follows = 5 * (effect > 0) * noise[:, 0] + effect * ff + noise[:, 1] / 5
-    return runs.assign(**{METRICS[0]: accuracy, METRICS[1]: follows, METRICS[2]: noise[:, 2]})
+    accuracy = 0.75 - effect * 0.2 * ff - interaction * 0.2 * (ff & deep) + noise[:, 0]
+    values = {METRICS[0]: accuracy, METRICS[1]: effect * ff + noise[:, 1], METRICS[2]: noise[:, 2]}
+    return Sweep.of(runs.assign(**values), FACTORS, METRICS)
 
 
-def tables_of(runs: pd.DataFrame) -> dict[str, Table]:
-    sweep = Sweep.of(runs, FACTORS, METRICS)
-    fits = fit(sweep)
-    tables = [statistic(fits) for statistic in (posthoc, association, dose, curve)]
-    return {table.name: table for table in tables}
+def tables_of(of: Sweep) -> dict[str, Table]:
+    fits = fit(of)
+    return {name: statistics()[name](fits) for name in SAID}
 
 
-def sentences(tables: dict[str, Table]) -> dict[str, list[str]]:
-    """By topic, sentences as they are shown; every cell that they cite is there."""
+def in_full(one: Conclusion, tables: dict[str, Table]) -> str:
+    """A sentence as it is shown; every cell that it cites is there."""
+    words = []
+    for part in one.parts:
+        if isinstance(part, Cell):
+            value = tables[part.table].frame.iloc[part.row][part.column]
+            words.append(in_words(-value if part.negated else value, part.form))
+        else:
+            words.append(part)
+    return "".join(words)
+
+
+def sentences(of: Sweep, tables: dict[str, Table] | None = None) -> dict[str, list[str]]:
+    """By topic, sentences as they are shown."""
+    tables = tables_of(of) if tables is None else tables
     by_topic: dict[str, list[str]] = {}
-    for one in conclusions(tables, DESIGN):
-        words = [
-            in_words(tables[p.table].frame.iloc[p.row][p.column], p.form) if isinstance(p, Cell) else p
-            for p in one.parts
-        ]
-        by_topic.setdefault(one.topic, []).append("".join(words))
+    for one in conclusions(tables, of):
+        by_topic.setdefault(one.topic, []).append(in_full(one, tables))
     return by_topic
 
 
+def pair(tables: dict[str, Table], a: str, b: str, metric: str = METRICS[0], at: str = "") -> pd.Series:
+    frame = tables["posthoc"].frame
+    chosen = (frame["metric"] == metric) & (frame["level_a"] == a) & (frame["level_b"] == b) & (frame["at"] == at)
+    (row,) = frame[chosen].to_dict("records")
+    return pd.Series(row)
+
+
 def test_what_is_there_is_said_with_its_numbers():
-    tables = tables_of(sweep(1))
-    by_topic = sentences(tables)
-    pairs = by_topic["Pairs of levels"]
-    row = tables["posthoc"].frame.query(
-        "metric == 'test/accuracy' and method == 'paired, all' and level_a == 'bp' and level_b == 'ff'"
+    of = sweep(1)
+    tables = tables_of(of)
+    by_topic = sentences(of, tables)
+    algorithm, depth = by_topic["Accuracy"]
+    assert algorithm.startswith("By algorithm, test accuracy differs, averaged over depth: ")
+    for better in ("bp", "fa"):
+        row = pair(tables, better, "ff")
+        by = in_words(row["difference"], "points")
+        low, high = (in_words(row[column], "points without unit") for column in ("ci_low", "ci_high"))
+        assert f"{better} is more accurate than ff by {by} ({low} to {high})" in algorithm
+    assert algorithm.count("is more accurate than") == 2  # bp and fa do not differ
+    best, other = ("bp", "fa") if pair(tables, "bp", "fa")["difference"] > 0 else ("fa", "bp")
+    assert algorithm.endswith(f" {best} has the highest mean; {other} is not shown to be behind it.")
+    assert depth.startswith("By depth, test accuracy is not shown to differ, averaged over algorithm. ")
+    row = pair(tables, "1", "2")
+    ends = [in_words(abs(row[column]), "points without unit") for column in ("ci_low", "ci_high")]
+    assert all(end in depth for end in ends)
+    assert depth.endswith(" fits the data.")
+    (behaviour, internal) = by_topic["What changes"]
+    assert behaviour == "Of 1 metric of behaviour, 1 is shown to depend on algorithm."
+    assert internal == "Of 2 internal metrics, 1 is shown to depend on algorithm."
+    (clearest,) = by_topic["Internal metrics"]
+    assert clearest.startswith(
+        "By algorithm, the clearest differences of internal metrics: weights/a is higher under ff"
     )
-    ends = [in_words(row[column].item(), "number") for column in ("difference", "ci_low", "ci_high")]
-    assert "test accuracy differs (method 'paired, all', over all pairs at once): " in pairs[0]
-    assert f"bp minus ff {ends[0]} ({ends[1]} to {ends[2]})" in pairs[0]
-    assert "bp minus fa" not in pairs[0]  # these do not differ
-    assert "the internal metrics that differ most after Holm's" in pairs[1]
-    assert "weights/a, bp minus ff" in pairs[1]
-    assert "weights/b" not in pairs[1]
-    (goes,) = by_topic["What goes with accuracy"]
-    assert goes.startswith("Among runs with the same levels of algorithm, depth, the effects of seeds taken out, ")
-    assert "test/accuracy goes after correction over all tests of the report with weights/a, r 1.00 (" in goes
-    assert "weights/b" not in goes
-    trend = by_topic["Trends"][0]
-    assert trend.startswith("With depth, test/accuracy falls (by -0.0387 per tenfold increase, -0.0615 to -0.0158; p .")
-    assert "at 1, " in trend
-    assert "between 2 and 4 (the step lies between 2 and 4; p .0" in trend
-    assert len(by_topic["Trends"]) == 1  # the others have none
+    assert "weights/b" not in clearest
 
 
 def test_what_is_not_there_is_not_found():
-    by_topic = sentences(tables_of(sweep(0)))
-    assert all(
-        "not shown to differ" in each or "no internal metric is shown to differ" in each
-        for each in by_topic["Pairs of levels"]
-    )
-    assert "nothing is shown to go with test/accuracy after" in by_topic["What goes with accuracy"][0]
-    assert [each.split(" (")[0] for each in by_topic["Trends"]] == [
-        "With depth, test/accuracy is not shown to rise or fall"
+    by_topic = sentences(sweep(0))
+    assert all("is not shown to differ" in each for each in by_topic["Accuracy"])
+    assert [each.partition(",")[2] for each in by_topic["What changes"]] == [
+        " none is shown to depend on a factor."
+    ] * 2
+    assert set(by_topic) == {"Accuracy", "What changes"}
+
+
+def test_no_level_is_called_the_best_where_nothing_is_shown_to_differ():
+    words = " ".join(text for texts in sentences(sweep(0)).values() for text in texts)
+    assert not re.search(r"highest|ahead|more accurate|the same|equal|no difference", words)
+
+
+def test_an_interaction_is_said_beside_the_average_that_hides_it():
+    of = sweep(0, interaction=1)
+    tables = tables_of(of)
+    hidden = [text for text in sentences(of, tables)["Accuracy"] if text.startswith("The average hides a difference")]
+    assert len(hidden) == 2
+    assert "what algorithm does to test accuracy depends on depth. With depth 2, " in hidden[0]
+    row = pair(tables, "bp", "ff", at="depth=2")
+    assert f"bp is more accurate than ff by {in_words(row['difference'], 'points')}" in hidden[0]
+    assert "With depth 1" not in hidden[0]
+    assert "With algorithm ff, 1 is more accurate than 2 by " in hidden[1]
+
+
+def test_a_sentence_claims_what_its_table_shows_and_nothing_else():
+    """Each interval in a sentence of a difference excludes 0, and its row is one that is found."""
+    for of in (sweep(1), sweep(0), sweep(0.05), sweep(0, 1)):
+        tables = tables_of(of)
+        for one in conclusions(tables, of):
+            claims = any("more accurate than" in p or "is higher" in p for p in one.parts if isinstance(p, str))
+            rows = {p.row for p in one.parts if isinstance(p, Cell) and p.table == "posthoc"}
+            frame = tables["posthoc"].frame.loc[sorted(rows)]
+            assert (frame["found"] == claims).all()
+            assert (((frame["ci_low"] > 0) | (frame["ci_high"] < 0)) | ~frame["found"]).all()
+
+
+def test_of_two_seeds_there_is_no_verdict():
+    by_topic = sentences(sweep(1, seeds=2))
+    assert by_topic["Accuracy"] == [
+        f"By {factor}, no verdict on test accuracy: fewer than three seeds are shared by its levels."
+        for factor in FACTORS
     ]
+    assert "Internal metrics" not in by_topic
+    assert all("none is shown" in text for text in by_topic["What changes"])
+
+
+def test_of_one_seed_nothing_is_said():
+    assert sentences(sweep(1, seeds=1)) == {}
 
 
 def test_at_equal_accuracy():
-    history = learning({"bp": 0.008, "fa": 0.004}, seeds=6)
-    steps, encoding = sentences({"matched": matched(with_histories(history, ["algorithm"]))})["At equal accuracy"]
-    assert steps.startswith("Where accuracy is 40 %, by algorithm, the steps that differ most after Holm's")
-    assert re.search(r"bp minus fa -\d+", steps)
-    assert "weights/a, bp minus fa -1" in encoding
+    of = with_histories(learning({"bp": 0.008, "fa": 0.004}, seeds=6), ["algorithm"])
+    steps, internal = sentences(of)["At equal accuracy"]
+    assert steps.startswith("Where every run has first reached 40 %, fa needs ")
+    assert re.search(r"fa needs \d\S* more steps than bp \(\S+ to \S+\)\.", steps)
+    assert re.search(r"weights/a is higher under fa than under bp by (1|0\.99\d|1\.0\d) ", internal)
 
 
 @pytest.mark.parametrize("form", ["absent", "empty"])
 def test_without_a_table_nothing_is_said(form):
-    tables = tables_of(sweep(1))
-    topics = {
-        "posthoc": "Pairs of levels",
-        "association": "What goes with accuracy",
-        "dose": "Trends",
-        "curve": "Trends",
-    }
-    assert conclusions({}, DESIGN) == []
-    for name, topic in topics.items():
+    of = sweep(1)
+    tables = tables_of(of)
+    assert conclusions({}, of) == []
+    for name, topics in {"posthoc": {"Accuracy", "Internal metrics"}, "what_how": {"What changes"}}.items():
         fewer = {key: table for key, table in tables.items() if key != name}
         fewer |= {name: table_of(name, tables[name].frame[:0])} if form == "empty" else {}
-        assert set(sentences(fewer)) == {*topics.values()} - {topic}
-
-
-def test_no_verdict_without_an_interval():
-    """Of one seed no band, no jackknife and no pair: nothing to say."""
-    runs = sweep(1, seeds=1)
-    assert "Trends" not in sentences(tables_of(runs))
-    assert "What goes with accuracy" not in sentences(tables_of(runs))
+        assert set(sentences(of, fewer)) == {"Accuracy", "Internal metrics", "What changes"} - topics
 
 
 def test_numbers_stand_in_cells_and_names_may_hold_braces():
-    runs = sweep(1)
-    runs["algorithm"] = '{"a": [' + runs["algorithm"] + "]}"
-    for one in conclusions(tables_of(runs), replace(DESIGN, factors=FACTORS[:1])):
+    of = sweep(1)
+    of.runs["algorithm"] = '{"a": [' + of.runs["algorithm"] + "]}"
+    of.factors.remove("depth")
+    for one in conclusions(tables_of(of), of):
         words = "".join(part for part in one.parts if isinstance(part, str))
         assert not re.search(r"\d", words)
         assert any(isinstance(part, Cell) for part in one.parts)
-
-
-def test_pairs_that_no_method_takes_all_at_once_say_nothing():
-    paired = tables_of(sweep(1.0))["posthoc"].frame.query("method == 'paired'")
-    assert len(paired)
-    assert "Pairs of levels" not in sentences({"posthoc": table_of("posthoc", paired)})

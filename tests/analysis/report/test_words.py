@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -21,6 +22,12 @@ def test_numbers_keep_three_digits_in_seven_characters():
     ("value", "form", "text"),
     [
         *[(0.0004, "p", "<.001"), (0.25, "percent", "25 %"), (-0.004, "fraction", "0.00"), (-0.5, "fraction", "−0.50")],
+        *[
+            (0.1234, "points", "12.3 points"),
+            (-0.1234, "points", "−12.3 points"),
+            (0.1234, "points without unit", "12.3"),
+        ],
+        *[(True, "number", "yes"), (np.bool_(False), "number", "no")],
         *[(3.0, "number", "3"), (0.12345, "number", "0.123"), (float("nan"), "fraction", "–"), ("a", "number", "a")],
     ],
 )

@@ -102,14 +102,14 @@ def test_a_cell_of_a_table_is_read_with_its_interval(folder):
     folder.cross(accuracy, 3, algorithm=["bp"])
     (folder.path / "report").mkdir()
     records.write_json(folder.path / "report" / "analysis.json", {"runs": {"complete": 3}, "where": {}})
-    rows = ["metric,term,eta_sq,lo,hi", "weights/a,algorithm,.9,.8,.95", "weights/b,algorithm,.7,.6,.8"]
+    rows = ["metric,term,omega_sq,lo,hi", "weights/a,algorithm,.9,.8,.95", "weights/b,algorithm,.7,.6,.8"]
     (folder.path / "report" / "anova.csv").write_text("\n".join([*rows, "test/x,algorithm,.1,0,.2"]))
     row = {"metric": "weights/*", "term": "algorithm"}
-    claim = {"table": {"table": "anova", "row": row, "column": "eta_sq", "low": "lo", "high": "hi"}}
+    claim = {"table": {"table": "anova", "row": row, "column": "omega_sq", "low": "lo", "high": "hi"}}
     assert estimate(folder.path, finished(folder), claim) == Quantity(0.7, 0.6, 0.8, 3)
-    misspelt = {"table": claim["table"] | {"column": "eta_s"}}
+    misspelt = {"table": claim["table"] | {"column": "omega_s"}}
     quantity = estimate(folder.path, finished(folder), misspelt)
-    assert quantity.problem == "anova.csv has no column 'eta_s'. Did you mean eta_sq?"
+    assert quantity.problem == "anova.csv has no column 'omega_s'. Did you mean omega_sq?"
     folder.add({"test/accuracy": 0.5}, seed=3)  # since
     assert "was made of other runs than there are now" in estimate(folder.path, finished(folder), claim).problem
 

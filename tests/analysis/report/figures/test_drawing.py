@@ -29,29 +29,31 @@ def texts(svg: ElementTree.Element) -> list[str]:
 
 
 @pytest.fixture
-def anova():
-    shares = {"weights/fc1/stable_rank": (0.5, 0.2, 0.1, 0.2), "test/accuracy": (0.1, 0.3, 0.25, 0.35)}
-    terms = ("algorithm", "algorithm:optimiser", "seed", "Residual")
-    rows = [(m, t, s) for m, all_ in shares.items() for t, s in zip(terms, all_, strict=True)]
-    return pd.DataFrame(rows, columns=["metric", "term", "eta_sq"])
+def shares():
+    of_metrics = {"weights/fc1/stable_rank": (0.5, 0.2, 0.1, 0.1, 0.1), "test/accuracy": (0.1, 0.3, 0.2, 0.05, 0.35)}
+    terms = ("algorithm", "algorithm:optimiser", "seed", "seed:algorithm", "residual")
+    rows = [(m, t, s) for m, all_ in of_metrics.items() for t, s in zip(terms, all_, strict=True)]
+    return pd.DataFrame(rows, columns=["metric", "term", "share"])
 
 
-def test_bars_are_as_long_as_the_shares(anova):
-    svg = parsed(drawing.variance_share(anova))
+def test_bars_are_as_long_as_the_shares(shares):
+    svg = parsed(drawing.variance_share(shares))
     widths = {}
-    for metric, term, share in anova.itertuples(index=False):
+    for metric, term, share in shares.itertuples(index=False):
         x = path(svg, f"{metric} | {term}")[:, 0]
         widths[metric, term] = (x.max() - x.min()) / share
     scale = np.array(list(widths.values()))
     assert scale == pytest.approx(scale[0], rel=1e-4)  # so many points for a share of one, in every bar
 
 
-def test_behaviour_stands_above_encoding(anova):
-    svg = parsed(drawing.variance_share(anova))
+def test_behaviour_stands_above_encoding(shares):
+    svg = parsed(drawing.variance_share(shares))
     above = path(svg, "test/accuracy | algorithm")[:, 1].max()
     assert above < path(svg, "weights/fc1/stable_rank | algorithm")[:, 1].min()  # y runs downward
     words = texts(svg)
-    assert {"what is learned", "how it is encoded", "seed (block)", "share of variance, η²"} <= set(words)
+    assert {"what is learned", "how it is encoded", "seed", "seed:algorithm", "residual", "share of variance"} <= set(
+        words
+    )
 
 
 def test_lines_run_through_the_means():
@@ -85,25 +87,25 @@ def test_matrices_say_their_numbers():
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
-def test_the_same_table_gives_the_same_bytes(anova, kind):
-    once = drawing.to_bytes(drawing.variance_share(anova), kind)
-    assert once == drawing.to_bytes(drawing.variance_share(anova), kind)
+def test_the_same_table_gives_the_same_bytes(shares, kind):
+    once = drawing.to_bytes(drawing.variance_share(shares), kind)
+    assert once == drawing.to_bytes(drawing.variance_share(shares), kind)
     assert b"<dc:date>" not in once
     assert matplotlib.__version__.encode() not in once
 
 
-def test_names_with_markup_and_mathematics_are_drawn_as_they_are(anova):
+def test_names_with_markup_and_mathematics_are_drawn_as_they_are(shares):
     name = "weights/<script>alert(1)</script>/$x^2$ & co"
-    svg = parsed(drawing.variance_share(anova.replace("weights/fc1/stable_rank", name)))
+    svg = parsed(drawing.variance_share(shares.replace("weights/fc1/stable_rank", name)))
     assert name in texts(svg)
     assert not list(svg.iter(f"{SVG}script"))
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
-def test_long_names_leave_room_for_the_figure(anova):
+def test_long_names_leave_room_for_the_figure(shares):
     """Of a long name the ends are written, and nothing is squeezed."""
     name = f"weights/{'layer_' * 40}/stable_rank"
-    svg = parsed(drawing.variance_share(anova.replace("weights/fc1/stable_rank", name)))
+    svg = parsed(drawing.variance_share(shares.replace("weights/fc1/stable_rank", name)))
     x = path(svg, f"{name} | algorithm")[:, 0]
     assert x.max() - x.min() > 100  # half of the width, in points
     assert drawing.short(name) in texts(svg)
@@ -118,7 +120,19 @@ def test_long_names_leave_room_for_the_figure(anova):
     drawing.to_bytes(drawing.curves(table, "x", panel="panel", series="series", label="x", log=False), "png")
 
 
-def test_layers_are_averaged_where_there_are_too_many(anova):
-    more = pd.concat([anova, anova.replace("weights/fc1/stable_rank", "weights/fc2/stable_rank").assign(eta_sq=0.1)])
-    table = drawing.over_layers(more).set_index(["metric", "term"])["eta_sq"]
+def test_layers_are_averaged_where_there_are_too_many(shares):
+    more = pd.concat([shares, shares.replace("weights/fc1/stable_rank", "weights/fc2/stable_rank").assign(share=0.1)])
+    table = drawing.over_layers(more).set_index(["metric", "term"])["share"]
     assert table["weights/·/stable_rank (2 layers)", "algorithm"] == pytest.approx(0.3)
+
+
+def test_what_is_not_an_effect_is_grey_and_a_share_below_0_has_no_bar(shares):
+    shares.loc[shares["term"] == "seed", "share"] = [-0.1, 0.2]
+    figure = drawing.variance_share(shares)
+    bars = {bar.get_gid(): bar for bar in figure.axes[0].patches}
+    for term in ("seed", "seed:algorithm", "residual"):
+        red, green, blue, _ = bars[f"test/accuracy | {term}"].get_facecolor()
+        assert red == green == blue, term
+    red, _, blue, _ = bars["test/accuracy | algorithm"].get_facecolor()
+    assert red != blue
+    assert bars["weights/fc1/stable_rank | seed"].get_width() == 0

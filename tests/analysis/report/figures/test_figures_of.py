@@ -17,8 +17,12 @@ LEVELS = ("bp", "fa", "ff")
 
 def frames() -> dict[str, pd.DataFrame]:
     """Frames as the statistics make them, with the columns that figures read."""
-    rows = [(m, "algorithm", 0.6, 0.4, 0.7, 0.5) for m in ("test/accuracy", "weights/fc1/stable_rank")]
-    anova = pd.DataFrame(rows, columns=["metric", "term", "eta_sq", "eta_sq_low", "eta_sq_high", "omega_sq"])
+    metrics = ("test/accuracy", "weights/fc1/stable_rank")
+    rows = [(m, "algorithm", 0.6, 0.4, 0.7) for m in metrics]
+    anova = pd.DataFrame(rows, columns=["metric", "term", "omega_sq", "omega_sq_low", "omega_sq_high"])
+    parts = [
+        (m, term, share) for m in metrics for term, share in (("algorithm", 0.6), ("seed", 0.1), ("residual", 0.3))
+    ]
     about = {"dataset": "digits", "score": "loss", "raters": "algorithm"}
     w = {"n_raters": 3, "W": 0.7, "ci_low": 0.6, "ci_high": 0.8, "noise_ceiling": 0.9, "p": 0.0}
     pairs = [{**about, "rater_a": a, "rater_b": b, "spearman": 0.5} for a, b in (("bp", "fa"), ("bp", "ff"))]
@@ -26,6 +30,7 @@ def frames() -> dict[str, pd.DataFrame]:
     columns = ["factor", "level", "metric", "step", "mean", "low", "high"]
     return {
         "anova": anova,
+        "shares": pd.DataFrame(parts, columns=["metric", "term", "share"]),
         "concordance": pd.DataFrame([{**about, **w}]),
         "concordance_pairs": pd.DataFrame([*pairs, {**about, "rater_a": "fa", "rater_b": "ff", "spearman": 0.4}]),
         "trajectories": pd.DataFrame(steps, columns=columns),
@@ -70,7 +75,7 @@ def test_of_the_runs_alone_there_are_their_figures(folder):
     assert list(figures_of(sweep, {})) == []  # and two depths are no curve
 
 
-TABLES = ["anova", "concordance", "concordance_pairs", "trajectories", "similarity_pairs", "rdms"]
+TABLES = ["anova", "shares", "concordance", "concordance_pairs", "trajectories", "similarity_pairs", "rdms"]
 
 
 @pytest.mark.parametrize("name", TABLES)
