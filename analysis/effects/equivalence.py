@@ -191,8 +191,9 @@ def _pair(differences: np.ndarray, size: np.ndarray, standardised: np.ndarray) -
         error = sd / np.sqrt(n)
         t = mean / error
         wide = stats.t.ppf(1 - ALPHA, df) * error
-        two_sided = stats.t.cdf((np.abs(mean) - size) / error, df)
-        wellek = stats.ncf.cdf(t**2, 1, df, n * size**2)
+        p = stats.t.cdf((np.abs(mean) - size) / error, df)
+    chosen = np.flatnonzero(standardised & (n > 1))
+    p[chosen] = stats.ncf.cdf(t[chosen] ** 2, 1, df[chosen], n[chosen] * size[chosen] ** 2)
     return {
         "n": n,
         "margin": np.where(standardised, size * sd, size),
@@ -202,7 +203,7 @@ def _pair(differences: np.ndarray, size: np.ndarray, standardised: np.ndarray) -
         "high": mean + wide,
         "t": t,
         "df": df,
-        "p": np.where(standardised, wellek, two_sided),
+        "p": p,
         "p_difference": 2 * stats.t.sf(np.abs(t), df),
     }
 

@@ -222,7 +222,7 @@ def _as_extreme(centred: np.ndarray, orders: np.ndarray) -> np.ndarray:
     sums = np.zeros(len(orders))
     for s, t in combinations(range(seeds), 2):
         block = products[s * cells : (s + 1) * cells, t * cells : (t + 1) * cells]
-        sums += block[orders[:, s], orders[:, t]].sum(axis=1)
+        sums += np.take(block.ravel(), orders[:, s] * cells + orders[:, t]).sum(axis=1)
     blocks = (
         products[s * cells : (s + 1) * cells, t * cells : (t + 1) * cells] for s, t in combinations(range(seeds), 2)
     )

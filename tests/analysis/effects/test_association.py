@@ -128,9 +128,10 @@ def test_runs_that_diverged_and_missing_values_take_no_part():
     runs = of_the_sweep([])
     fewer = associated(runs.drop(index=3), FACTORS, ["test/accuracy", "loss"])
     diverged = runs.assign(status=runs["status"].where(runs.index != 3, "diverged"))
-    pd.testing.assert_frame_equal(associated(diverged, FACTORS, ["test/accuracy", "loss"]), fewer)
-    gaps = runs.assign(loss=runs["loss"].where(runs.index != 3))
-    pd.testing.assert_frame_equal(associated(gaps, FACTORS, ["test/accuracy", "loss"]), fewer)
+    rows = associated(diverged, FACTORS, ["test/accuracy", "loss"]).drop(columns="p_adjusted")
+    pd.testing.assert_frame_equal(rows, fewer.drop(columns="p_adjusted"))  # the divergence is one more question
+    gaps = associated(runs.assign(loss=runs["loss"].where(runs.index != 3)), FACTORS, ["test/accuracy", "loss"])
+    pd.testing.assert_frame_equal(gaps.drop(columns="p_adjusted"), fewer.drop(columns="p_adjusted"))
     assert associated(runs.assign(status="diverged"), FACTORS, ["test/accuracy", "loss"]).empty
     constant = associated(runs.assign(loss=1.0), FACTORS, ["test/accuracy", "loss"])
     assert constant["r"].isna().all()
