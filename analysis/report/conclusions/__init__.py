@@ -22,7 +22,7 @@ import pandas as pd
 
 from creditlab.analysis.catalogue import statistics
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.names import labels, level_order, outcome_of, some
+from creditlab.analysis.names import outcome_of
 from creditlab.analysis.table import Table
 
 SHOWN = 4  # results that a sentence names
