@@ -1,4 +1,5 @@
 """`creditlab-analyse DIR [DIR …]`: tables from the runs of sweeps, printed and written to DIR/report.
+`creditlab-analyse results.csv --factors A B --seed S`: the same of a table from elsewhere, written to results-report.
 
 Writes a file for each table and analysis.json (models, families, what was left out and why), and replaces what an
 earlier analysis wrote there. Exit status: 0; 2 with one line on stderr where the folder or its runs cannot bear an
@@ -57,11 +58,13 @@ def analyse(options: argparse.Namespace, names: Sequence[str]) -> bool:
     from creditlab.analysis.report.publish import publish
     from creditlab.analysis.report.terminal import print_analysis, print_runs
 
-    sweep = load(*options.folders, where=dict(options.where), metrics=options.metrics)
+    columns = {"factors": options.factors, "seed": options.seed, "status": options.status}
+    sweep = load(*options.paths, where=dict(options.where), metrics=options.metrics, **columns)
+    names = _without_folders(sweep, names, options.only)
     console = Console(width=shutil.get_terminal_size((120, 24)).columns, highlight=False)
     whole = not options.only or REPORT in options.only
     chosen = {key: value for key, value in vars(options).items() if key not in ("only", "format", "out")}
-    folder = Folder(options.out or options.folders[0] / "report", of=digest(sweep, chosen), whole=whole)
+    folder = Folder(options.out or _out(options.paths[0]), of=digest(sweep, chosen), whole=whole)
     if problem := _problem(sweep):
         if folder.is_new:  # a rejected analysis removes no earlier one
             folder.write_table("runs", sweep.runs, options.format)
@@ -81,12 +84,16 @@ def analyse(options: argparse.Namespace, names: Sequence[str]) -> bool:
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="creditlab-analyse",
-        usage="%(prog)s DIR [DIR ...] [options]",
+        usage="%(prog)s DIR [DIR ...] [options]\n       %(prog)s TABLE --factors COLUMN ... [--seed COLUMN] [options]",
         description="What each factor of a sweep does to each metric (analysis of variance and more), and whether "
         "algorithms find the same test samples hard (Kendall's W). Prints the main tables and writes all of them.",
     )
     add = parser.add_argument
-    add("folders", nargs="+", metavar="DIR", type=Path, help="the folders of sweeps, taken as one: multirun/<sweep>")
+    paths = "the folders of sweeps, taken as one: multirun/<sweep>; or one file of a table with one row per run"
+    add("paths", nargs="+", metavar="DIR", type=Path, help=f"{paths} (CSV, TSV, Parquet, JSON lines)")
+    add("--factors", nargs="+", metavar="COLUMN", help="of a table: its factors")
+    add("--seed", metavar="COLUMN", help="of a table: its seeds (default: the column seed)")
+    add("--status", metavar="COLUMN", help="of a table: whether a run finished (default: that of a known export)")
     add("--metrics", nargs="+", default=["*"], metavar="GLOB", help="only metrics that match, e.g. 'test/*'")
     add(
         *["--where"],
@@ -98,7 +105,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--only", nargs="+", metavar="TABLE", help="only these tables, e.g. anova concordance (default: the report)")
     add("--format", nargs="+", choices=FORMATS, default=["csv"], help="format of the tables (default: csv)")
-    add("--out", type=Path, metavar="DIR", help="where the tables go (default: DIR/report of the first DIR)")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where the tables go (default: DIR/report of the first DIR; TABLE-report)",
+    )
     add(
         "--type",
         choices=["I", "II", "III"],
@@ -134,10 +146,32 @@ def _tables_of(only: Sequence[str] | None) -> list[str]:
     return [name for name in statistics() if only is None or name in only or REPORT in only]
 
 
+def _out(path: Path) -> Path:
+    """Where the tables go by default: into a folder of a sweep, or beside the file of a table."""
+    return path / "report" if path.is_dir() else path.with_name(f"{path.stem}-report")
+
+
+def _without_folders(sweep: Sweep, names: Sequence[str], only: Sequence[str] | None) -> list[str]:
+    """The tables to make, without those that need the folders of runs where there are none; a note says so.
+
+    Raises AnalysisError where `only` asks for one of these.
+    """
+    from creditlab.analysis.catalogue import OF_FOLDERS
+
+    if sweep.named:
+        return list(names)
+    if asked := [name for name in only or () if name in OF_FOLDERS]:
+        raise AnalysisError(f"{asked[0]} needs the folders of runs, and {sweep.folder} is a table.")
+    left_out = [name for name in names if name in OF_FOLDERS]
+    if left_out:
+        sweep.problems.append(f"left out, because a table has no folders of runs: {', '.join(left_out)}")
+    return [name for name in names if name not in OF_FOLDERS]
+
+
 def _problem(sweep: Sweep) -> str:
     """Why there is nothing to analyse; empty if there is something."""
     if sweep.usable.empty:
-        return f"none of the {len(sweep.records)} runs is finished: nothing to analyse."
+        return f"none of the {len(sweep.runs)} runs is finished: nothing to analyse."
     if not sweep.factors:
         return "nothing varies but the seed, if that: no effect to test. Sweep a setting, e.g. algorithm=bp,fa."
     return "" if sweep.outcomes else "the runs recorded no metric: nothing to analyse."

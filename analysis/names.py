@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 SEED = "seed"
 RESIDUAL = "Residual"  # the last term of an analysis of variance
-BEHAVIOUR = ("test/", "validation/", "train/")  # metrics of what is learned; all others are of how it is encoded
+# How names of metrics of what is learned begin, ours and those of tables from elsewhere; all others are of encoding.
+BEHAVIOUR = (
+    *("test/", "validation/", "train/", "val/", "eval/", "test_", "validation_", "train_", "val_", "eval_"),
+    *("acc", "loss", "error", "score", "reward", "return", "f1", "auc", "perplexity"),
+)
 LEVEL = 0.95  # of every confidence interval
 ALPHA = 0.05  # a p below this counts as shown
 

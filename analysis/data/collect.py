@@ -51,7 +51,7 @@ def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None, me
         plans.append(plan._replace(missing=[prefix + name for name in plan.missing]))
     settings = [settings_of(run) for run in named.values()]
     if where:
-        chosen = _chosen(settings, where)
+        chosen = chosen_runs(settings, where)
         named = {name: run for (name, run), kept in zip(named.items(), chosen, strict=True) if kept}
         settings = [setting for setting, kept in zip(settings, chosen, strict=True) if kept]
         plans = []  # nobody knows which of the missing runs would fit
@@ -64,7 +64,7 @@ def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None, me
         runs=runs,
         factors=factors,
         metrics=names,
-        outcomes=_outcomes([name for name in names if not name.endswith("@init")], metrics),
+        outcomes=matching([name for name in names if not name.endswith("@init")], metrics),
         folders=list(folders),
         named=named,
         aliased=aliased,
@@ -157,7 +157,7 @@ def _frame(
     return pd.concat(parts, axis=1), metrics, sorted(not_numeric)
 
 
-def _outcomes(metrics: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def matching(metrics: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """The metrics that match one of `patterns`. Raises AnalysisError where a pattern matches none."""
     matching = {pattern: [name for name in metrics if fnmatchcase(name, pattern)] for pattern in patterns}
     if metrics and (idle := [pattern for pattern, names in matching.items() if not names]):
@@ -198,7 +198,7 @@ def _meaning(level: str) -> Any:
             return level
 
 
-def _chosen(settings: Sequence[Settings], where: Mapping[str, Sequence[str]]) -> list[bool]:
+def chosen_runs(settings: Sequence[Settings], where: Mapping[str, Sequence[str]]) -> list[bool]:
     """Which runs have, of each key in `where`, one of the levels given. Raises AnalysisError for a key or level that
     no run has."""
     chosen = [True] * len(settings)

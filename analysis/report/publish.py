@@ -20,7 +20,7 @@ def publish(sweep: Sweep, tables: Mapping[str, Table], out: Path) -> list[Path]:
     figures = list(figures_of(sweep, tables))
     drawn = {f"{f.name}.{kind}": drawing.to_bytes(f.figure, kind) for f in figures for kind in ("svg", "png")}
     try:
-        plan = read_plan(sweep.folder)
+        plan = read_plan(sweep.folder) if sweep.named else None
     except RecordError:  # named among the sweep's problems
         plan = None
     command = str(plan.get("command", "")) if plan else ""

@@ -23,7 +23,6 @@ from creditlab.analysis.effects.assumptions import TOO_FEW
 from creditlab.analysis.names import ALPHA, BEHAVIOUR, LEVEL, RESIDUAL, SEED, many, some
 from creditlab.analysis.report.words import fraction, levels_of, number, probability
 from creditlab.analysis.table import Table
-from creditlab.records import Run
 
 SHOWN = 8  # entries of a long list
 STATUSES = ("complete", "diverged", "failed", "corrupt", "unfinished")
@@ -54,9 +53,9 @@ def print_runs(console: Console, sweep: Sweep) -> None:
     statuses = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     planned = f", {sweep.planned} planned" if sweep.planned is not None else ""
     _heading(console, f"Runs in {' and '.join(map(str, sweep.folders))}")
-    _say(console, f"{many(len(sweep.records), 'run')} found{planned}: {statuses}")
+    _say(console, f"{many(len(sweep.runs), 'run')} found{planned}: {statuses}")
     for status in STATUSES[1:]:
-        _list_runs(console, {name: run for name, run in sweep.named.items() if run.status == status})
+        _list_runs(console, sweep, status)
     if sweep.missing:
         _say(console, f"  never started: {some(sweep.missing)}")
     if removed := sum(run.weights_removed for run in sweep.records):
@@ -75,12 +74,13 @@ def print_runs(console: Console, sweep: Sweep) -> None:
     _say(console, *(f"  {problem}" for problem in sweep.problems))
 
 
-def _list_runs(console: Console, runs: Mapping[str, Run]) -> None:
-    for name, run in list(runs.items())[:SHOWN]:
-        text = f"  {run.status}: {name}" + (f": {run.problem}" if run.problem else "")
-        console.print(plain(text), soft_wrap=True)
-    if len(runs) > SHOWN:
-        _say(console, f"  … and {len(runs) - SHOWN} more")
+def _list_runs(console: Console, sweep: Sweep, status: str) -> None:
+    names = list(sweep.runs.loc[sweep.runs["status"] == status, "run"])
+    for name in names[:SHOWN]:
+        problem = sweep.named[name].problem if name in sweep.named else ""
+        console.print(plain(f"  {status}: {name}" + (f": {problem}" if problem else "")), soft_wrap=True)
+    if len(names) > SHOWN:
+        _say(console, f"  … and {len(names) - SHOWN} more")
 
 
 def _print_anova(console: Console, anova: Table) -> None:
