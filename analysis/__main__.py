@@ -71,7 +71,7 @@ def analyse(options: argparse.Namespace, names: Sequence[str]) -> bool:
         print_runs(console, sweep)
         raise AnalysisError(problem)
     fits = fit(sweep, kind=options.type, strict=options.strict, order=options.order)
-    tables = {name: statistics()[name](fits) for name in names}
+    tables = _claims(sweep, fits, options.claims) | {name: statistics()[name](fits) for name in names}
     for name, table in tables.items():
         folder.write_table(name, table.frame, options.format)
     if whole:
@@ -94,6 +94,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--factors", nargs="+", metavar="COLUMN", help="of a table: its factors")
     add("--seed", metavar="COLUMN", help="of a table: its seeds (default: the column seed)")
     add("--status", metavar="COLUMN", help="of a table: whether a run finished (default: that of a known export)")
+    add(
+        *["--claims"],
+        type=Path,
+        metavar="FILE",
+        help="a YAML of claims to judge (default: the claims that the sweep's plan recorded, if any)",
+    )
     add("--metrics", nargs="+", default=["*"], metavar="GLOB", help="only metrics that match, e.g. 'test/*'")
     add(
         *["--where"],
@@ -144,6 +150,22 @@ def _tables_of(only: Sequence[str] | None) -> list[str]:
         hint = did_you_mean(unknown[0], names)
         raise AnalysisError(f"there is no table {unknown[0]!r}.{hint} There are: {', '.join(names)}.")
     return [name for name in statistics() if only is None or name in only or REPORT in only]
+
+
+def _claims(sweep: Sweep, fits: Fits, path: Path | None) -> dict[str, Table]:
+    """The table of verdicts by its name: of the claims in the file `path`, or of those that the plan of the only sweep
+    recorded. {} where there are none. Raises RecordError or AnalysisError for a bad claim in a file; a recorded one is
+    undecided.
+    """
+    from creditlab.analysis.catalogue import statistics
+    from creditlab.analysis.claims.verdicts import judged, recorded_claims
+    from creditlab.records import read_claims
+
+    recorded = recorded_claims(sweep.folder) if sweep.named and len(sweep.folders) == 1 else None
+    claims = read_claims(path) if path else recorded
+    if claims is None:
+        return {}
+    return {"claims": judged(sweep, claims, lambda name: statistics()[name](fits).frame, strict=path is not None)}
 
 
 def _out(path: Path) -> Path:

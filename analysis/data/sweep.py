@@ -45,7 +45,8 @@ class Sweep:
 
         Whatever needs the folders of runs (concordance, similarity, histories) finds nothing in it.
         """
-        check_columns(runs, [*factors, *metrics, seed])
+        if len(runs):
+            check_columns(runs, [*factors, *metrics, seed])
         if seed != SEED:
             if SEED in (*factors, *metrics):
                 raise AnalysisError(f"{SEED!r} is the name of the seed in every table: rename that column.")

@@ -21,6 +21,7 @@ from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.effects.anova import families
 from creditlab.analysis.effects.assumptions import TOO_FEW
 from creditlab.analysis.names import ALPHA, BEHAVIOUR, LEVEL, RESIDUAL, SEED, many, some
+from creditlab.analysis.report.claimed import sentences, shown
 from creditlab.analysis.report.words import fraction, levels_of, number, probability
 from creditlab.analysis.table import Table
 
@@ -39,6 +40,8 @@ def print_analysis(
 ) -> None:
     """The runs, the main ones of the `tables` by name, the files that were written and those that were removed."""
     print_runs(console, sweep)
+    if "claims" in tables:
+        _print_claims(console, tables["claims"])
     if "anova" in tables:
         _print_anova(console, tables["anova"])
     _print_checks(console, {name: table.frame for name, table in tables.items()})
@@ -81,6 +84,13 @@ def _list_runs(console: Console, sweep: Sweep, status: str) -> None:
         console.print(plain(f"  {status}: {name}" + (f": {problem}" if problem else "")), soft_wrap=True)
     if len(names) > SHOWN:
         _say(console, f"  … and {len(names) - SHOWN} more")
+
+
+def _print_claims(console: Console, claims: Table) -> None:
+    """One line per claim: its verdict, the estimate with its interval, and what is still needed."""
+    _heading(console, claims.title)
+    for parts in sentences(claims.frame):
+        _say(console, "".join(part if isinstance(part, str) else shown(part, claims.frame) for part in parts))
 
 
 def _print_anova(console: Console, anova: Table) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations, product
 from typing import Any
 
@@ -78,6 +79,7 @@ def with_histories(history: pd.DataFrame, factors: Sequence[str]) -> Sweep:
     """A sweep whose runs recorded `history`: one row per run and step, with run, `factors`, seed, step and epoch."""
     keys = ["run", *factors, "seed"]
     metrics = [name for name in history if name not in (*keys, "step", "epoch")]
-    sweep = Sweep.of(history[keys].drop_duplicates("run").assign(status="complete"), factors, metrics)
+    sweep = Sweep.of(history[keys].drop_duplicates("run").assign(status="complete"), factors, [])
+    sweep = replace(sweep, metrics=metrics, outcomes=metrics)
     sweep.named.update((name, Recorded(points, metrics)) for name, points in history.groupby("run", sort=False))
     return sweep
