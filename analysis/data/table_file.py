@@ -70,11 +70,18 @@ def _check_size(rows: int, columns: int) -> None:
         raise ValueError(f"{rows} rows of {columns} columns, and at most {CELLS} cells are read")
 
 
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 text, from byte {error.start} on") from None
+
+
 def _separated(separator: str) -> Callable[[bytes], pd.DataFrame]:
     """The reader of lines whose fields `separator` divides. The header is row 1."""
 
     def read(content: bytes) -> pd.DataFrame:
-        text = content.decode("utf-8-sig")
+        text = _text(content)
         header = next(csv.reader(io.StringIO(text), delimiter=separator))
         _check_size(text.count("\n") + 1, len(header))
         lines = io.StringIO(text)
@@ -90,7 +97,7 @@ def _separated(separator: str) -> Callable[[bytes], pd.DataFrame]:
 
 def _lines(content: bytes) -> pd.DataFrame:
     """JSON lines: an object on each."""
-    lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+    lines = [line for line in _text(content).splitlines() if line.strip()]
     objects = [json.loads(line) for line in lines]
     if not all(isinstance(one, dict) for one in objects):
         raise ValueError("a line is not an object")

@@ -37,9 +37,9 @@ def print_unknown(claims: records.Claims, configs: Sequence[Mapping[str, Any]], 
             levels.setdefault(key, {})[str(level)] = level
     for key, earlier in plan.get("factors", {}).items():
         levels.setdefault(key, {}).update({str(level): level for level in earlier})
-    known = {key: list(of_key.values()) for key, of_key in levels.items()}
+    levels_by_key = {key: list(of_key.values()) for key, of_key in levels.items()}
     for number, claim in enumerate(claims.claims, 1):
-        if problem := unknown_level(claim, known):
+        if problem := unknown_level(claim, levels_by_key):
             print(f"creditlab: {claims.path}: claim {number} ({claim['claim']}): {problem}.", file=sys.stderr)
 
 

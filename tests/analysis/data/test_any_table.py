@@ -174,7 +174,7 @@ def test_files_that_are_no_tables(tmp_path, monkeypatch):
     for name, content, reason in (
         ("a.csv", b" \n", "the file is empty"),
         ("b.csv", b"a,b\n1,2,3\n", "cannot be read as a table (Error tokenizing data"),
-        ("c.csv", b"\xff\xfe\x00", "cannot be read as a table ('utf-8'"),
+        ("c.csv", b"\xff\xfe\x00", "cannot be read as a table (not UTF-8 text, from byte 0 on)"),
         ("d.csv", b"a;b\n1;2\n", "or their separator is not that of the file's type"),
         ("e.csv", b"a,a\n1,2\n", "two columns are named 'a'"),
         ("f.csv", b"a,b\n", "holds 0 rows of 2 columns"),

@@ -21,7 +21,7 @@ def sweep(folder):
     return fill(folder, ("bp", "fa"), seeds=3).path
 
 
-def said(path) -> str:
+def conclusions_of(path) -> str:
     return " ".join("".join(Page((path / "report" / "report.html").read_text()).texts["conclusions"]).split())
 
 
@@ -37,8 +37,8 @@ def test_a_file_of_claims_is_judged_in_the_table_the_page_and_on_the_terminal(sw
     sentence = f"more: holds. The difference is {value:.3g} (95 % interval {low:.3g} to {high:.3g}; 3 seeds). "
     sentence += "The claim holds if this is above 0. Written afterwards."
     assert sentence in out
-    assert sentence in said(sweep)
-    assert "the same: does not hold (differ by more than 0.02). The difference is −0.0" in said(sweep)
+    assert sentence in conclusions_of(sweep)
+    assert "the same: does not hold (differ by more than 0.02). The difference is −0.0" in conclusions_of(sweep)
     page = Page((sweep / "report" / "report.html").read_text())
     assert "#claims-0" in page.links
     assert "claims-1" in page.texts
