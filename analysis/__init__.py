@@ -27,17 +27,36 @@ if TYPE_CHECKING:
 
 
 def load(
-    *folders: str | Path, where: Mapping[str, Sequence[str]] | None = None, metrics: Sequence[str] = ("*",)
+    *paths: str | Path,
+    where: Mapping[str, Sequence[str]] | None = None,
+    metrics: Sequence[str] = ("*",),
+    factors: Sequence[str] | None = None,
+    seed: str | None = None,
+    status: str | None = None,
 ) -> Sweep:
-    """The runs of the sweeps in `folders` as one `Sweep`: a tidy frame (`.runs`), its factors and its metrics.
+    """The runs of the sweeps in the folders `paths` as one `Sweep`: a tidy frame (`.runs`), its factors, its metrics.
 
     `where` keeps the runs that have, of each key, one of the levels: {"algorithm": ["bp", "fa"]}. `metrics` are
-    patterns of the metrics to test: ["test/*", "weights/*/stable_rank"]. Raises creditlab.records.RecordError where
-    there is no folder or no run in it, AnalysisError where no run fits `where` or no metric a pattern.
-    """
-    from creditlab.analysis.data.collect import collect
+    patterns of the metrics to test: ["test/*", "weights/*/stable_rank"]. Instead of folders, one file of a table with
+    one row per run can be given (CSV, TSV, Parquet, JSON lines); `factors`, `seed` and `status` name its columns.
 
-    return collect(*map(Path, folders), where=where, metrics=metrics)
+    Raises creditlab.records.RecordError where there is no folder or no run in it, AnalysisError where no run fits
+    `where`, no metric a pattern, or a table is not what it should be.
+    """
+    from creditlab.analysis.data.any_table import from_table
+    from creditlab.analysis.data.collect import collect
+    from creditlab.analysis.data.table_file import is_table
+    from creditlab.analysis.names import AnalysisError
+
+    folders = list(map(Path, paths))
+    if tables := [path for path in folders if is_table(path)]:
+        if len(folders) > 1:
+            others = "a file among several paths. Give one table alone, or folders of sweeps only."
+            raise AnalysisError(f"{tables[0]} is {others}")
+        return from_table(folders[0], factors or [], seed, metrics, status, where)
+    if factors or seed or status:
+        raise AnalysisError("factors, seed and status name the columns of a table; a sweep's folder tells its own.")
+    return collect(*folders, where=where, metrics=metrics)
 
 
 def fit(sweep: Sweep, *, strict: bool = False, order: int = 2, scales: Mapping[str, Kind] | None = None) -> Fits:

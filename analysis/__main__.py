@@ -1,4 +1,5 @@
 """`creditlab-analyse DIR [DIR …]`: tables from the runs of sweeps, printed and written to DIR/report.
+`creditlab-analyse results.csv --factors A B --seed S`: the same of a table from elsewhere, written to results-report.
 
 Writes a file for each table and analysis.json (models, what was left out and why), and replaces what an
 earlier analysis wrote there. Exit status: 0; 2 with one line on stderr where the folder or its runs cannot bear an
@@ -8,11 +9,12 @@ analysis; 3 where the tables are written and no effect could be tested.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,18 +60,21 @@ def analyse(options: argparse.Namespace, names: Sequence[str]) -> bool:
     from creditlab.analysis.report.publish import publish
     from creditlab.analysis.report.terminal import print_analysis, print_runs
 
-    sweep = load(*options.folders, where=dict(options.where), metrics=options.metrics)
+    columns = {"factors": options.factors, "seed": options.seed, "status": options.status}
+    sweep = load(*options.paths, where=dict(options.where), metrics=options.metrics, **columns)
+    sweep = replace(sweep, margins=dict(options.margin), random=options.random)
+    names = _without_folders(sweep, names, options.only)
     console = Console(width=shutil.get_terminal_size((120, 24)).columns, highlight=False)
     whole = not options.only or REPORT in options.only
     chosen = {key: value for key, value in vars(options).items() if key not in ("only", "format", "out")}
-    folder = Folder(options.out or options.folders[0] / "report", of=digest(sweep, chosen), whole=whole)
+    folder = Folder(options.out or _out(options.paths[0]), of=digest(sweep, chosen), whole=whole)
     if problem := _problem(sweep):
         if folder.is_new:  # a rejected analysis removes no earlier one
             folder.write_table("runs", sweep.runs, options.format)
         print_runs(console, sweep)
         raise AnalysisError(problem)
     fits = fit(sweep, strict=options.strict, order=options.order, scales=dict(options.scale))
-    tables = {name: statistics()[name](fits) for name in names}
+    tables = _claims(sweep, fits, options.claims) | {name: statistics()[name](fits) for name in names}
     for name, table in tables.items():
         folder.write_table(name, table.frame, options.format)
     if whole:
@@ -82,12 +87,22 @@ def analyse(options: argparse.Namespace, names: Sequence[str]) -> bool:
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="creditlab-analyse",
-        usage="%(prog)s DIR [DIR ...] [options]",
+        usage="%(prog)s DIR [DIR ...] [options]\n       %(prog)s TABLE --factors COLUMN ... [--seed COLUMN] [options]",
         description="What each factor of a sweep does to each metric (analysis of variance and more), and whether "
         "algorithms find the same test samples hard (Kendall's W). Prints the main tables and writes all of them.",
     )
     add = parser.add_argument
-    add("folders", nargs="+", metavar="DIR", type=Path, help="the folders of sweeps, taken as one: multirun/<sweep>")
+    paths = "the folders of sweeps, taken as one: multirun/<sweep>; or one file of a table with one row per run"
+    add("paths", nargs="+", metavar="DIR", type=Path, help=f"{paths} (CSV, TSV, Parquet, JSON lines)")
+    add("--factors", nargs="+", metavar="COLUMN", help="of a table: its factors")
+    add("--seed", metavar="COLUMN", help="of a table: its seeds (default: the column seed)")
+    add("--status", metavar="COLUMN", help="of a table: whether a run finished (default: that of a known export)")
+    add(
+        *["--claims"],
+        type=Path,
+        metavar="FILE",
+        help="a YAML of claims to judge (default: the claims that the sweep's plan recorded, if any)",
+    )
     add("--metrics", nargs="+", default=["*"], metavar="GLOB", help="only metrics that match, e.g. 'test/*'")
     add(
         *["--where"],
@@ -99,7 +114,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--only", nargs="+", metavar="TABLE", help="only these tables, e.g. anova concordance (default: the report)")
     add("--format", nargs="+", choices=FORMATS, default=["csv"], help="format of the tables (default: csv)")
-    add("--out", type=Path, metavar="DIR", help="where the tables go (default: DIR/report of the first DIR)")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where the tables go (default: DIR/report of the first DIR; TABLE-report)",
+    )
     add("--order", type=_order, default=2, metavar="N", help="factors in the largest interaction (default: 2)")
     add(
         *["--scale"],
@@ -110,6 +130,15 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="compare metrics as they are (identity), by log or by logit: 'weights/*=log' (default: accuracy by logit, "
         "loss and error by log)",
     )
+    add(
+        *["--margin"],
+        nargs="+",
+        type=_margin,
+        default=[],
+        metavar="GLOB=SIZE",
+        help="differences that do not matter, in the metric's unit, chosen before looking: 'test/accuracy=0.01'",
+    )
+    add("--random", default="", metavar="FACTOR", help="its levels stand for others that one could take: dataset")
     add("--strict", action="store_true", help="an empty cell is an error (default: a smaller model, and a note)")
     return parser.parse_args(arguments)
 
@@ -127,6 +156,17 @@ def _scale(text: str) -> tuple[str, Kind]:
     if not (pattern and equals and kind in KINDS):
         raise argparse.ArgumentTypeError(f"{text!r} is not GLOB=KIND, e.g. 'weights/*=log'; kinds: {', '.join(KINDS)}")
     return pattern, kind  # type: ignore[return-value]
+
+
+def _margin(text: str) -> tuple[str, float]:
+    pattern, _, size = text.rpartition("=")
+    try:
+        margin = float(size)
+    except ValueError:
+        margin = math.nan
+    if not pattern or not 0 < margin < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not GLOB=SIZE with a size above 0, e.g. test/accuracy=0.01")
+    return pattern, margin
 
 
 def _where(text: str) -> tuple[str, list[str]]:
@@ -147,10 +187,48 @@ def _tables_of(only: Sequence[str] | None) -> list[str]:
     return [name for name in statistics() if only is None or name in only or REPORT in only]
 
 
+def _claims(sweep: Sweep, fits: Fits, path: Path | None) -> dict[str, Table]:
+    """The table of verdicts by its name: of the claims in the file `path`, or of those that the plan of the only sweep
+    recorded. {} where there are none. Raises RecordError or AnalysisError for a bad claim in a file; a recorded one is
+    undecided.
+    """
+    from creditlab.analysis.catalogue import statistics
+    from creditlab.analysis.claims.verdicts import judged, recorded_claims
+    from creditlab.records import read_claims
+
+    recorded = recorded_claims(sweep.folder) if sweep.named and len(sweep.folders) == 1 else None
+    claims = read_claims(path) if path else recorded
+    if claims is None:
+        return {}
+    return {"claims": judged(sweep, claims, lambda name: statistics()[name](fits).frame, strict=path is not None)}
+
+
+def _out(path: Path) -> Path:
+    """Where the tables go by default: into a folder of a sweep, or beside the file of a table."""
+    return path / "report" if path.is_dir() else path.with_name(f"{path.stem}-report")
+
+
+def _without_folders(sweep: Sweep, names: Sequence[str], only: Sequence[str] | None) -> list[str]:
+    """The tables to make, without those that need the folders of runs where there are none; a note says so.
+
+    Raises AnalysisError where `only` asks for one of these.
+    """
+    from creditlab.analysis.catalogue import OF_FOLDERS
+
+    if sweep.named:
+        return list(names)
+    if asked := [name for name in only or () if name in OF_FOLDERS]:
+        raise AnalysisError(f"{asked[0]} needs the folders of runs, and {sweep.folder} is a table.")
+    left_out = [name for name in names if name in OF_FOLDERS]
+    if left_out:
+        sweep.problems.append(f"left out, because a table has no folders of runs: {', '.join(left_out)}")
+    return [name for name in names if name not in OF_FOLDERS]
+
+
 def _problem(sweep: Sweep) -> str:
     """Why there is nothing to analyse; empty if there is something."""
     if sweep.usable.empty:
-        return f"none of the {len(sweep.records)} runs is finished: nothing to analyse."
+        return f"none of the {len(sweep.runs)} runs is finished: nothing to analyse."
     if not sweep.factors:
         return "nothing varies but the seed, if that: no effect to test. Sweep a setting, e.g. algorithm=bp,fa."
     return "" if sweep.outcomes else "the runs recorded no metric: nothing to analyse."

@@ -12,6 +12,10 @@ from pkgutil import iter_modules
 from creditlab.analysis.table import STATISTICS, Statistic
 
 ROOMS = ("data", "effects", "agreement")
+OF_FOLDERS = (  # tables that read more of a run than its metrics: nothing is in them where there are no folders of runs
+    *("concordance", "concordance_pairs", "similarity", "similarity_pairs"),
+    *("matched", "trajectories", "rdms"),
+)
 
 
 @cache

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 SEED = "seed"
 OUTCOME = "test/accuracy"
-BEHAVIOUR = ("test/", "validation/", "train/")  # metrics of what is learned; all others are of how it is encoded
+# How names of metrics of what is learned begin, ours and those of tables from elsewhere; all others are of encoding.
+BEHAVIOUR = (
+    *("test/", "validation/", "train/", "val/", "eval/", "test_", "validation_", "train_", "val_", "eval_"),
+    *("acc", "loss", "error", "score", "reward", "return", "f1", "auc", "perplexity"),
+)
 LEVEL = 0.95  # of every confidence interval
 ALPHA = 0.05  # a p below this counts as shown
 
@@ -25,9 +29,11 @@ class AnalysisError(ValueError):
 
 
 def outcome_of(metrics: Sequence[str]) -> str | None:
-    """The outcome of a run that everyone looks for first: test accuracy, else the first metric of behaviour, if any."""
+    """Of `metrics`, the one that says how well a run learned: test accuracy, else an accuracy, else the first of
+    behaviour, if any."""
     behaviour = [metric for metric in metrics if metric.startswith(BEHAVIOUR)]
-    return OUTCOME if OUTCOME in metrics else next(iter(behaviour), None)
+    accuracies = [metric for metric in behaviour if "acc" in metric.lower()]
+    return OUTCOME if OUTCOME in metrics else next(iter([*accuracies, *behaviour]), None)
 
 
 def family(metric: str) -> str:

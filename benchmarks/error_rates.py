@@ -5,9 +5,9 @@
 *model*: two factors of three levels each, seeds whose effects vary from level to level (standard deviation 0.7 of the
 residual's for the first factor, 0.3 for the second), and no effect. One design a row: complete, a tenth of the runs
 missing, one level with seeds of its own, one seed shared by accident, spread that differs by level, and accuracies on
-the logit scale. The share of metrics in which p of the first factor and of the interaction is at most .05; the same for a
-test against one pooled residual, which the analysis does not use; and the share of 95 % intervals of a difference that
-hold 0.
+the logit scale. The share of metrics in which p of the first factor and of the interaction is at most .05; the same for
+a test against one pooled residual, which the analysis does not use; and the share of 95 % intervals of a difference
+that hold 0.
 
 *report*: whole sweeps without an effect, of 20, 40 and 200 correlated metrics, through the sentences: the share of
 reports in which any sentence claims anything.

@@ -36,7 +36,7 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 def test_the_wheel_holds_every_config_and_nothing_of_the_workshop(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    configs = {p.relative_to(SOURCE / "conf").as_posix() for p in (SOURCE / "conf").rglob("*.yaml")}
+    configs = {p.relative_to(SOURCE / "conf").as_posix() for p in (SOURCE / "conf").rglob("*.y*ml")}
     assert {n.removeprefix("creditlab/conf/") for n in names if n.startswith("creditlab/conf/")} == configs
     assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"creditlab", "hydra_plugins"}
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from creditlab.analysis.data.sweep import INDEX, Sweep
 from creditlab.analysis.names import SEED, AnalysisError, level_order, metric_order
 from creditlab.files import printable
 from creditlab.hints import did_you_mean
+from creditlab.records.claims import meaning
 
 
 class Plan(NamedTuple):
@@ -51,7 +52,7 @@ def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None, me
         plans.append(plan._replace(missing=[prefix + name for name in plan.missing]))
     settings = [settings_of(run) for run in named.values()]
     if where:
-        chosen = _chosen(settings, where)
+        chosen = chosen_runs(settings, where)
         named = {name: run for (name, run), kept in zip(named.items(), chosen, strict=True) if kept}
         settings = [setting for setting, kept in zip(settings, chosen, strict=True) if kept]
         plans = []  # nobody knows which of the missing runs would fit
@@ -64,7 +65,7 @@ def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None, me
         runs=runs,
         factors=factors,
         metrics=names,
-        outcomes=_outcomes([name for name in names if not name.endswith("@init")], metrics),
+        outcomes=matching([name for name in names if not name.endswith("@init")], metrics),
         folders=list(folders),
         named=named,
         aliased=aliased,
@@ -157,7 +158,7 @@ def _frame(
     return pd.concat(parts, axis=1), metrics, sorted(not_numeric)
 
 
-def _outcomes(metrics: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def matching(metrics: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """The metrics that match one of `patterns`. Raises AnalysisError where a pattern matches none."""
     matching = {pattern: [name for name in metrics if fnmatchcase(name, pattern)] for pattern in patterns}
     if metrics and (idle := [pattern for pattern, names in matching.items() if not names]):
@@ -187,18 +188,7 @@ def _plan(folder: Path, names: Iterable[str]) -> Plan:
     return Plan(len(planned), sorted(map(printable, set(planned) - set(names))), [])
 
 
-def _meaning(level: str) -> Any:
-    """What a level stands for, so that 1e-4 is 0.0001 and [256,128] is [256, 128]; the text itself if it is a name."""
-    try:
-        return json.loads(level)
-    except ValueError:
-        try:
-            return float(level)  # 1., .5, 1E4
-        except ValueError:
-            return level
-
-
-def _chosen(settings: Sequence[Settings], where: Mapping[str, Sequence[str]]) -> list[bool]:
+def chosen_runs(settings: Sequence[Settings], where: Mapping[str, Sequence[str]]) -> list[bool]:
     """Which runs have, of each key in `where`, one of the levels given. Raises AnalysisError for a key or level that
     no run has."""
     chosen = [True] * len(settings)
@@ -207,13 +197,13 @@ def _chosen(settings: Sequence[Settings], where: Mapping[str, Sequence[str]]) ->
         if key not in keys:
             raise AnalysisError(f"no run has a key {key!r}.{did_you_mean(key, keys)}")
         words = ["absent" if s.get(key) is None else str(s[key]) for s in settings]
-        meanings = {word: _meaning(word) for word in words}
+        meanings = {word: meaning(word) for word in words}
         for level in wanted:
-            if _meaning(level) not in meanings.values():
+            if meaning(level) not in meanings.values():
                 levels = sorted(meanings, key=level_order)
                 listed, hint = ", ".join(levels[:20]), did_you_mean(level, levels)
                 raise AnalysisError(f"no run has {key}={level}. There are: {listed}.{hint}")
-        asked_for = [_meaning(level) for level in wanted]
+        asked_for = [meaning(level) for level in wanted]
         chosen = [before and meanings[word] in asked_for for before, word in zip(chosen, words, strict=True)]
     if not any(chosen):
         asked = " ".join(f"{key}={','.join(levels)}" for key, levels in where.items())

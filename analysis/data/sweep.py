@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ import pandas as pd
 
 from creditlab import records
 from creditlab.analysis.data.nested import set_aside
-from creditlab.analysis.names import SEED
+from creditlab.analysis.names import SEED, AnalysisError, outcome_of, some
 from creditlab.analysis.table import FURTHER, statistic
+from creditlab.hints import did_you_mean
 
 INDEX = ["run", "identity", "status"]
 
@@ -27,7 +28,7 @@ class Sweep:
     factors: list[str]
     metrics: list[str]  # in the frame, those at initialisation (`…@init`) included
     outcomes: list[str]  # the metrics to test: of those chosen all but the ones at initialisation
-    folders: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)  # or the file of a table from elsewhere
     named: dict[str, records.Run] = field(default_factory=dict)  # by the name in `runs`
     aliased: dict[str, str] = field(default_factory=dict)  # key → the factors that determine its value
     nested: dict[str, str] = field(default_factory=dict)  # key → the factor that each of its values determines
@@ -41,11 +42,20 @@ class Sweep:
     made: dict[Hashable, Any] = field(default_factory=dict, compare=False)  # what has been computed from it
 
     @classmethod
-    def of(cls, runs: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str]) -> Sweep:
-        """A sweep from a frame of your own: one row per run, with its `factors`, `metrics`, seed and status.
+    def of(cls, runs: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str], seed: str = SEED) -> Sweep:
+        """A sweep from a frame of your own: one row per run, with columns for its `factors`, `metrics` and `seed`, and
+        for its status if not all are complete. Raises AnalysisError for a column that is not there.
 
         Whatever needs the folders of runs (concordance, similarity, histories) finds nothing in it.
         """
+        if len(runs):
+            check_columns(runs, [*factors, *metrics, seed])
+        if seed != SEED:
+            if SEED in (*factors, *metrics):
+                raise AnalysisError(f"{SEED!r} is the name of the seed in every table: rename that column.")
+            runs = runs.drop(columns=SEED, errors="ignore").rename(columns={seed: SEED})
+        if "status" not in runs:
+            runs = runs.assign(status="complete")
         outcomes = [metric for metric in metrics if not metric.endswith("@init")]
         return cls(runs, list(factors), list(metrics), outcomes)
 
@@ -56,6 +66,10 @@ class Sweep:
     @property
     def folder(self) -> Path:
         return self.folders[0]
+
+    @property
+    def name(self) -> str:
+        return " + ".join(folder.resolve().name for folder in self.folders) or "of a frame"
 
     @property
     def records(self) -> list[records.Run]:
@@ -87,15 +101,32 @@ class Sweep:
         return self.usable[self.usable["status"] == "complete"]
 
     @property
+    def outcome(self) -> str | None:
+        """The metric that says how well a run learned: test accuracy; else an accuracy, or the first metric of
+        behaviour; in a table from elsewhere at last the first metric.
+        """
+        named = outcome_of(self.outcomes)
+        return named if named or self.named else next(iter(self.outcomes), None)
+
+    @property
     def counts(self) -> Counter[str]:
         return Counter(self.runs["status"])
 
     def __repr__(self) -> str:
-        name = " + ".join(folder.name for folder in self.folders) or "of a frame"
         statuses = ", ".join(f"{number} {status}" for status, number in self.counts.items())
         factors = " × ".join(f"{factor} ({self.runs[factor].nunique()})" for factor in self.factors) or "no factor"
         seeds = self.runs[SEED].nunique()
-        return f"<Sweep {name}: {statuses}; {factors}; {seeds} seeds; {len(self.outcomes)} metrics>"
+        return f"<Sweep {self.name}: {statuses}; {factors}; {seeds} seeds; {len(self.outcomes)} metrics>"
+
+
+def check_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raise AnalysisError for the first of `names` that is no column of `frame`."""
+    for name in names:
+        if name not in frame:
+            columns = list(map(str, frame))
+            raise AnalysisError(
+                f"there is no column {name!r}.{did_you_mean(name, columns)} There are: {some(columns, 20)}."
+            )
 
 
 @statistic(

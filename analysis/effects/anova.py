@@ -21,7 +21,7 @@ from creditlab.analysis.model.design import Term, name_of
 from creditlab.analysis.model.fits import Fit, Fits, Model, within_options
 from creditlab.analysis.model.questions import question, verdicts
 from creditlab.analysis.model.strata import Strata
-from creditlab.analysis.names import BEHAVIOUR, LEVEL, many, outcome_of, some
+from creditlab.analysis.names import BEHAVIOUR, LEVEL, many, some
 from creditlab.analysis.table import once, statistic
 
 MODELS = 8  # that the notes name
@@ -39,7 +39,7 @@ def question_of(term: str, metric: str, outcome: str | None) -> str:
 @once
 def tests(fits: Fits) -> pd.DataFrame:
     """One row per metric and term: the columns of `anova` but for the verdicts, and the question."""
-    outcome = outcome_of(fits.sweep.outcomes)
+    outcome = fits.sweep.outcome
     tables = [_of_term(fit, term, name_of(term)) for fit in fits for term in fit.design.terms]
     for key, _, option, within in within_options(fits):
         tables += [

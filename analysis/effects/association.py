@@ -70,7 +70,7 @@ def _question(fits: Fits) -> pd.DataFrame:
 def _associated(sweep: Sweep) -> pd.DataFrame:
     """The rows of `association` but for p_adjusted."""
     columns = [name for name in association.columns if name != "p_adjusted"]
-    outcome, runs = outcome_of(sweep.metrics), sweep.complete
+    outcome, runs = sweep.outcome or outcome_of(sweep.metrics), sweep.complete
     words = labels(runs[[*sweep.factors, SEED]])
     factors = [factor for factor in sweep.factors if len(set(words[factor])) > 1]
     metrics = [metric for metric in sweep.outcomes if metric != outcome]

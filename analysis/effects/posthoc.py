@@ -24,7 +24,7 @@ from creditlab.analysis.model.design import LEAST_SEEDS, Term, name_of
 from creditlab.analysis.model.fits import Fit, Fits, within_options
 from creditlab.analysis.model.questions import level_if_found, verdicts
 from creditlab.analysis.model.scales import Scale
-from creditlab.analysis.names import ALPHA, outcome_of
+from creditlab.analysis.names import ALPHA
 from creditlab.analysis.table import once, stacked, statistic
 
 PAIR: dict[str, str | tuple[str, str]] = {
@@ -145,6 +145,6 @@ def posthoc(fits: Fits) -> pd.DataFrame:
     table = pairs(fits)
     if table.empty:
         return posthoc.empty()
-    outcome = outcome_of(fits.sweep.outcomes)
+    outcome = fits.sweep.outcome
     questions = [question_of(t, m, outcome) for t, m in zip(table["term"], table["metric"], strict=True)]
     return decided(table.assign(question=questions), fits, fits.scale_of)[list(posthoc.columns)]

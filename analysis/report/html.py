@@ -55,7 +55,7 @@ def page(
     topics, cited = _topics(conclusions, {table.name: table.frame for table in shown})
     text = environment.get_template("report.html").render(
         sweep=sweep,
-        name=sweep.folder.resolve().name,
+        name=sweep.name,
         command=command,
         what=_what(sweep),
         missing=_missing(sweep),
@@ -153,7 +153,8 @@ def _runs_shown(sweep: Sweep) -> Table:
     """The runs with their settings and what they learned."""
     chosen = [c for c in sweep.runs.columns if c not in sweep.metrics and c != "identity"]
     chosen += [m for m in sweep.outcomes if m.startswith(BEHAVIOUR)]
-    row = "One row per run. Its name leads to its folder, from where this report was written. The file has all metrics."
+    leads = "Its name leads to its folder, from where this report was written. " if sweep.named else ""
+    row = f"One row per run. {leads}The file has all metrics."
     return replace(runs(sweep), row=row, frame=sweep.runs[chosen])
 
 
@@ -168,7 +169,7 @@ def _what(sweep: Sweep) -> dict[str, Any]:
     hosts = sorted({str(r["host"]) for r in records if r.get("host")})
     return {
         "statuses": ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status]),
-        "runs": many(len(sweep.records), "run"),
+        "runs": many(len(sweep.runs), "run"),
         "planned": sweep.planned,
         "seeds": some(levels_of(readable[SEED])),
         "levels": {factor: some(levels_of(readable[factor]), 30) for factor in sweep.factors},
@@ -187,9 +188,9 @@ def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _missing(sweep: Sweep) -> list[str]:
     """What is missing or not as planned: runs by their status, keys that cannot be separated, and so on."""
     lines = []
-    for run in sweep.records:
-        if run.status != "complete":
-            lines.append(f"{run.status}: {run.name}" + (f": {run.problem}" if run.problem else ""))
+    for name, status in sweep.runs.loc[sweep.runs["status"] != "complete", ["run", "status"]].itertuples(index=False):
+        problem = sweep.named[name].problem if name in sweep.named else ""
+        lines.append(f"{status}: {name}" + (f": {problem}" if problem else ""))
     lines += [f"never started: {name}" for name in sweep.missing]
     if removed := sum(run.weights_removed for run in sweep.records):
         lines.append(f"weights removed from {many(removed, 'finished run')}, analysed all the same")

@@ -20,9 +20,9 @@ from creditlab.analysis.agreement.kendall import DRAWS
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.effects.assumptions import TOO_FEW
 from creditlab.analysis.names import BEHAVIOUR, LEVEL, SEED, many, some
+from creditlab.analysis.report.claimed import sentences, shown
 from creditlab.analysis.report.words import fraction, levels_of, number, probability
 from creditlab.analysis.table import Table
-from creditlab.records import Run
 
 SHOWN = 8  # entries of a long list
 STATUSES = ("complete", "diverged", "failed", "corrupt", "unfinished")
@@ -39,6 +39,8 @@ def print_analysis(
 ) -> None:
     """The runs, the main ones of the `tables` by name, the files that were written and those that were removed."""
     print_runs(console, sweep)
+    if "claims" in tables:
+        _print_claims(console, tables["claims"])
     if "anova" in tables:
         _print_anova(console, tables["anova"])
     _print_checks(console, {name: table.frame for name, table in tables.items()})
@@ -53,9 +55,9 @@ def print_runs(console: Console, sweep: Sweep) -> None:
     statuses = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     planned = f", {sweep.planned} planned" if sweep.planned is not None else ""
     _heading(console, f"Runs in {' and '.join(map(str, sweep.folders))}")
-    _say(console, f"{many(len(sweep.records), 'run')} found{planned}: {statuses}")
+    _say(console, f"{many(len(sweep.runs), 'run')} found{planned}: {statuses}")
     for status in STATUSES[1:]:
-        _list_runs(console, {name: run for name, run in sweep.named.items() if run.status == status})
+        _list_runs(console, sweep, status)
     if sweep.missing:
         _say(console, f"  never started: {some(sweep.missing)}")
     if removed := sum(run.weights_removed for run in sweep.records):
@@ -73,12 +75,20 @@ def print_runs(console: Console, sweep: Sweep) -> None:
     _say(console, *(f"  {problem}" for problem in sweep.problems))
 
 
-def _list_runs(console: Console, runs: Mapping[str, Run]) -> None:
-    for name, run in list(runs.items())[:SHOWN]:
-        text = f"  {run.status}: {name}" + (f": {run.problem}" if run.problem else "")
-        console.print(plain(text), soft_wrap=True)
-    if len(runs) > SHOWN:
-        _say(console, f"  … and {len(runs) - SHOWN} more")
+def _list_runs(console: Console, sweep: Sweep, status: str) -> None:
+    names = list(sweep.runs.loc[sweep.runs["status"] == status, "run"])
+    for name in names[:SHOWN]:
+        problem = sweep.named[name].problem if name in sweep.named else ""
+        console.print(plain(f"  {status}: {name}" + (f": {problem}" if problem else "")), soft_wrap=True)
+    if len(names) > SHOWN:
+        _say(console, f"  … and {len(names) - SHOWN} more")
+
+
+def _print_claims(console: Console, claims: Table) -> None:
+    """One line per claim: its verdict, the estimate with its interval, and what is still needed."""
+    _heading(console, claims.title)
+    for parts in sentences(claims.frame):
+        _say(console, "".join(part if isinstance(part, str) else shown(part, claims.frame) for part in parts))
 
 
 def _print_anova(console: Console, anova: Table) -> None:

@@ -11,29 +11,29 @@ claim needs is missing, diverged or has not learned. A table's cell needs every 
 from __future__ import annotations
 
 import argparse
-import math
+import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from creditlab.analysis.claims import verdicts
+from creditlab.analysis.claims.quantities import Quantity, estimate
+from creditlab.analysis.claims.verdicts import Finished, finished, lacking
 from creditlab.analysis.names import AnalysisError
-from creditlab.analysis.studies.quantities import Quantity, estimate, needed, settings
 from creditlab.hints import did_you_mean
-from creditlab.records import RecordError, read_plan, read_sweep
+from creditlab.records import RecordError, read_claims
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from creditlab.records import Run
-
 CLAIMS = Path(__file__).parent
 SEEDS = 3  # fewer bear no verdict
-NEEDED = ("experiment", "figure", "claim", "theirs", "holds")  # of every claim
-KINDS = ("contrast", "slope", "table")
+NEEDED = ("experiment", "figure", "theirs")  # of every claim of a study
+WORDS = {"holds": "reproduced", "does not hold": "not reproduced", "undecided": "not comparable"}
 COLUMNS = [
     *("study", "experiment", "figure", "claim", "theirs", "holds"),
     *("ours", "ci_low", "ci_high", "n_seeds", "verdict", "why"),
@@ -97,41 +97,18 @@ def claims(study: str) -> list[dict[str, Any]]:
         studies = sorted(p.stem for p in CLAIMS.glob("*.yaml"))
         listed, hint = ", ".join(studies), did_you_mean(study, studies)
         raise AnalysisError(f"there are no claims of a study {study!r}. There are: {listed}.{hint}")
-    content = yaml.safe_load(path.read_text())
+    content = read_claims(path).claims
     for number, claim in enumerate(content, 1):
-        if sum(kind in claim for kind in KINDS) != 1:
-            raise AnalysisError(f"{path.name}: claim {number} must have one of {', '.join(KINDS)}.")
-        keys = NEEDED if "table" in claim else (*NEEDED, "metric")
-        if missing := [key for key in keys if key not in claim]:
-            raise AnalysisError(f"{path.name}: claim {number} has no {missing[0]!r}; it needs {', '.join(keys)}.")
+        if missing := [key for key in NEEDED if key not in claim]:
+            raise AnalysisError(f"{path.name}: claim {number} has no {missing[0]!r}; it needs {', '.join(NEEDED)}.")
     return content
 
 
-class Finished(NamedTuple):
-    """The finished runs of a sweep, and what is known of the settings of each that was planned and is not finished."""
-
-    runs: list[Run]
-    absent: list[dict[str, Any]]
-
-
-def finished(folder: Path) -> Finished:
-    """Raises RecordError where the plan of the sweep cannot be read."""
-    try:
-        runs = read_sweep(folder)
-    except RecordError:  # no sweep, or no run in it
-        runs = []
-    plan = read_plan(folder) or {"runs": []}
-    names = {run.name for run in runs}
-    begun = [settings(run) if run.config else {} for run in runs if not run.finished]
-    never_begun = [entry.get("levels", {}) for entry in plan["runs"] if entry["name"] not in names]
-    return Finished([run for run in runs if run.finished and run.config], begun + never_begun)
-
-
-def _quantity(folder: Path, sweep: Finished, claim: Mapping[str, Any], smoke: bool) -> Quantity:
+def _quantity(folder: Path, sweep: Finished, claim: dict[str, Any], smoke: bool) -> Quantity:
     """What the sweep in `folder` says to a claim, with what forbids a verdict."""
-    if not sweep.runs:
+    if not sweep.results:
         return Quantity(problem=f"no finished run in {folder}")
-    quantity = estimate(folder, sweep.runs, claim)
+    quantity = estimate(sweep.results, claim, partial(of_report, folder))
     if not quantity.problem:
         quantity = replace(quantity, problem=lacking(claim, sweep.absent))
     if smoke and not quantity.problem:
@@ -139,33 +116,26 @@ def _quantity(folder: Path, sweep: Finished, claim: Mapping[str, Any], smoke: bo
     return quantity
 
 
-def lacking(claim: Mapping[str, Any], absent: Sequence[Mapping[str, Any]]) -> str:
-    """The problem of a claim that may need a run which is not finished."""
-    may_be = [
-        any(all(levels.get(key, value) == value for key, value in where.items()) for where in needed(claim))
-        for levels in absent
-    ]
-    return f"runs that it needs were planned and are not finished ({sum(may_be)} at most)" if any(may_be) else ""
+def of_report(folder: Path, table: str) -> pd.DataFrame:
+    """A table of a sweep's report. Raises AnalysisError where there is none, or it was made of other runs than its
+    finished ones.
+    """
+    import pandas as pd
+
+    path = folder / "report" / "analysis.json"
+    notes = json.loads(path.read_text()) if path.is_file() else {"runs": {}, "where": {}}
+    counts = Counter(result.status for result in finished(folder).results)
+    if notes["where"] or any(notes["runs"].get(status, 0) != counts[status] for status in ("complete", "diverged")):
+        raise AnalysisError(f"{path.parent} was made of other runs than there are now: creditlab-analyse {folder}")
+    if not (path := path.with_name(f"{table}.csv")).is_file():
+        raise AnalysisError(f"{path} does not exist: creditlab-analyse {folder}")
+    return pd.read_csv(path)
 
 
 def verdict(quantity: Quantity, holds: Mapping[str, float]) -> tuple[str, str]:
-    """The verdict and, where it is none, the reason. An interval lies outside the range if no point of it is inside."""
-    if quantity.problem:
-        return "not comparable", quantity.problem
-    if quantity.seeds < SEEDS:
-        return "not comparable", f"{quantity.seeds} seeds, fewer than {SEEDS}"
-    if math.isnan(quantity.low) or math.isnan(quantity.high):
-        return "not comparable", "there is no interval"
-    if in_range(quantity.low, holds) and in_range(quantity.high, holds):
-        return "reproduced", ""
-    if quantity.high <= holds.get("above", -math.inf) or quantity.low >= holds.get("below", math.inf):
-        return "not reproduced", ""
-    return "not comparable", "the interval reaches over the bound: more seeds, or a longer training"
-
-
-def in_range(value: float, bounds: Mapping[str, float]) -> bool:
-    """Whether a value lies in the range {above: …, below: …}, ends excluded."""
-    return bounds.get("above", -math.inf) < value < bounds.get("below", math.inf)
+    """The verdict and, where it is none, the reason."""
+    judged, why = verdicts.verdict(quantity, holds, SEEDS)
+    return WORDS[judged], why
 
 
 def markdown(table: pd.DataFrame) -> str:

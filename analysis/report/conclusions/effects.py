@@ -21,7 +21,9 @@ def _outcome(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
     metric = outcome(frames)
     pairs = frames["posthoc"]
     pairs = pairs[pairs["metric"] == metric]
-    noun, form, _ = words_of(metric)
+    if metric is None or pairs.empty:
+        return
+    noun, form, _ = words_of(metric, str(pairs["scale"].iloc[0]))
     for factor in factors:
         rows = pairs[(pairs["factor"] == factor) & (pairs["at"] == "")]
         if rows.empty:
@@ -42,11 +44,11 @@ def _outcome(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
             yield Conclusion("Accuracy", _within(factor, simple, noun, form))
 
 
-def words_of(metric: str | None) -> tuple[str, str, str]:
+def words_of(metric: str, scale: str) -> tuple[str, str, str]:
     """A metric in words, the form of its differences, and what the level with more of it is."""
-    if metric is not None and metric.endswith("accuracy"):
-        return metric.replace("/", " "), "points", "is more accurate than"
-    return str(metric), "number", f"has a higher {metric} than"
+    if metric.endswith("accuracy"):
+        return metric.replace("/", " "), "points" if scale == "logit" else "number", "is more accurate than"
+    return metric, "number", f"has a higher {metric} than"
 
 
 def _not_shown(factor: str, rows: pd.DataFrame, over: str, noun: str, form: str) -> list[Any]:
@@ -69,7 +71,7 @@ def _ranked(factor: str, rows: pd.DataFrame, over: str, noun: str, form: str) ->
     behind = {frozenset((line["level_a"], line["level_b"])) for line in shown.to_dict("records")}
     level_with = [level for level in means if level != best and frozenset((best, level)) not in behind]
     parts: list[Any] = [f"By {factor}, {noun} differs{over}: "]
-    _, _, verb = words_of(metric)
+    _, _, verb = words_of(metric, str(rows["scale"].iloc[0]))
     for i, (row, pair) in enumerate(shown.sort_values("p", kind="stable").head(SHOWN).iterrows()):
         parts += ["; "] * (i > 0)
         parts += ahead(row, pair, f"{{more}} {verb} {{less}} by {{by}} {INTERVAL}", form)
@@ -95,7 +97,7 @@ def _within(factor: str, simple: pd.DataFrame, noun: str, form: str) -> list[Any
     others = listed(sorted({str(at).partition("=")[0] for at in simple["at"]}))
     parts: list[Any] = [f"The average hides a difference: what {factor} does to {noun} depends on {others}"]
     shown = simple[simple["found"]].sort_values("p", kind="stable")
-    _, _, verb = words_of(str(simple["metric"].iloc[0]))
+    _, _, verb = words_of(*map(str, simple[["metric", "scale"]].iloc[0]))
     for i, (row, line) in enumerate(shown.head(SHOWN).iterrows()):
         parts += [f"; with {at_level(line)}, " if i else f". With {at_level(line)}, "]
         parts += ahead(row, line, f"{{more}} {verb} {{less}} by {{by}} {INTERVAL}", form)

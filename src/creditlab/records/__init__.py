@@ -10,6 +10,7 @@ writes.
 """
 
 from creditlab.files import finite, sync_folder, to_json, write_arrays, write_json, write_whole
+from creditlab.records.claims import Claims, read_claims
 from creditlab.records.identity import EXCLUDED, flatten, folder_name, identifies, identifying, identity
 from creditlab.records.reading import (
     ARRAYS,
@@ -40,6 +41,7 @@ __all__ = [
     "KEPT",
     "SCHEMA",
     "WEIGHTS",
+    "Claims",
     "History",
     "NewerSchema",
     "RecordError",
@@ -60,6 +62,7 @@ __all__ = [
     "identity",
     "make_folder",
     "open_run",
+    "read_claims",
     "read_history",
     "read_last_line",
     "read_plan",

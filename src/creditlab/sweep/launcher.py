@@ -29,6 +29,7 @@ from creditlab.sources import changed_code
 from creditlab.sweep.compose import Composer
 from creditlab.sweep.plan import Planned, check_devices, preflight, swept, write_plan
 from creditlab.sweep.schedule import Expectation
+from creditlab.sweep.stated import claims_of, print_unknown
 
 
 class SweepFailed(RuntimeError):
@@ -237,6 +238,7 @@ class SweepLauncher(Launcher):
                 "folder of the sweep, or hydra.sweep.dir=FOLDER."
             )
         sweep = Path(self.config.hydra.sweep.dir)
+        claims = claims_of(self.config.hydra)
         with records.without_garbage_collection():
             requested = [self.composer.planned(overrides, sweep) for overrides in job_overrides]
             runs = list({run.folder: run for run in requested}.values())
@@ -244,15 +246,19 @@ class SweepLauncher(Launcher):
         check_devices(self.preflight_devices or {run.config["device"] for run in runs})
         preflight(worklist.to_do, self.preflight_devices, self.together)
         worklist.print_notes()
-        self.prepare(sweep, runs, worklist)
+        self.prepare(sweep, runs, worklist, claims)
         SweepLauncher.folder = sweep
         self.start(worklist, sweep)
         worst = worst_objective(self.config.hydra)
         return [Returned(overrides, run, worst) for overrides, run in zip(job_overrides, requested, strict=True)]
 
-    def prepare(self, sweep: Path, runs: Sequence[Planned], worklist: Worklist) -> None:
-        """Write the plan, and clear the runs that start over."""
+    def prepare(
+        self, sweep: Path, runs: Sequence[Planned], worklist: Worklist, claims: records.Claims | None = None
+    ) -> None:
+        """Write the plan with the claims of the sweep, and clear the runs that start over."""
         records.make_folder(sweep)
-        write_plan(sweep, runs, swept(self.config.hydra))
+        write_plan(sweep, runs, swept(self.config.hydra), claims)
+        if claims:
+            print_unknown(claims, [run.config for run in runs], records.read_plan(sweep) or {})
         for run in worklist.again:
             records.forget(run.folder)

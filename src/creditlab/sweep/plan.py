@@ -22,6 +22,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from creditlab import records
 from creditlab.config import GROUPS, ConfigError, checked_config
 from creditlab.lock import hold
+from creditlab.sweep.stated import record_of
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ def swept(hydra: DictConfig) -> list[str]:
     return list(dict.fromkeys(str(key) for key in (*(sweeper.get("params") or {}), *budget, *given)))
 
 
-def write_plan(sweep: Path, runs: Sequence[Planned], keys: Sequence[str]) -> None:
-    """Add `runs` to `sweep.json`, with the command. The factors are those of `keys` that vary."""
+def write_plan(sweep: Path, runs: Sequence[Planned], keys: Sequence[str], claims: records.Claims | None = None) -> None:
+    """Add `runs` to `sweep.json`, with the command and the claims. The factors are those of `keys` that vary."""
     with hold(sweep, wait=60):  # another command for the same sweep may be about to write its plan
         before = _read_or_rebuild(sweep)
         flat = [records.flatten(run.config) | run.config["choices"] for run in runs]
@@ -158,6 +159,8 @@ def write_plan(sweep: Path, runs: Sequence[Planned], keys: Sequence[str]) -> Non
             entries[name] = {"name": name, "identity": name.rpartition("-")[2], "levels": level_of}
         command = shlex.join(["creditlab", *sys.argv[1:]])  # also for `python -m creditlab`
         content = {"schema": records.SCHEMA, "command": command, "factors": factors, "runs": list(entries.values())}
+        if record := record_of(claims, before.get("claims"), sweep):
+            content["claims"] = record
         records.write_json(sweep / "sweep.json", content)
 
 

@@ -30,8 +30,8 @@ from creditlab.sweep import combinations
 
 class GridSweeper(Sweeper):
     """`params`: overrides to sweep, besides those of the command line. `budgets[budget]`: overrides that replace some
-    of `params`; null removes one. `max_runs`: a sweep of more runs is taken for a mistake. `combinations` describes the
-    other keys.
+    of `params`; null removes one. `max_runs`: a sweep of more runs is taken for a mistake. `claims` is read by
+    `stated`; `combinations` describes the other keys.
     """
 
     config: DictConfig
@@ -47,6 +47,7 @@ class GridSweeper(Sweeper):
         pairs: list[dict],
         exclude: list[dict],
         include: list[dict],
+        claims: str | None,
     ) -> None:
         self.params, self.max_runs, self.budget = params or {}, max_runs, budget
         self.budgets = {"full": {}, **(budgets or {})}

@@ -137,8 +137,7 @@ def test_a_sentence_claims_what_its_table_shows_and_nothing_else():
 def test_of_two_seeds_there_is_no_verdict():
     by_topic = sentences(sweep(1, seeds=2))
     assert by_topic["Accuracy"] == [
-        f"By {factor}, there is no verdict on test accuracy: at least three seeds are needed."
-        for factor in FACTORS
+        f"By {factor}, there is no verdict on test accuracy: at least three seeds are needed." for factor in FACTORS
     ]
     assert "Internal metrics" not in by_topic
     assert all("none is shown" in text for text in by_topic["What changes"])

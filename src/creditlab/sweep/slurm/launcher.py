@@ -19,6 +19,7 @@ from typing import Any
 from creditlab.config import ConfigError
 from creditlab.files import write_whole
 from creditlab.keys import Count, Positive, PositiveInt
+from creditlab.records import Claims
 from creditlab.sweep.display import duration
 from creditlab.sweep.launcher import LeftToOthers, SweepLauncher, Worklist
 from creditlab.sweep.plan import Planned, absent_folders, remove_empty
@@ -74,13 +75,13 @@ class SlurmLauncher(SweepLauncher):
         except NoAnswer as error:
             raise ConfigError(f"SLURM does not answer: {error}") from None
 
-    def prepare(self, sweep: Path, runs: Sequence[Planned], worklist: Worklist) -> None:
+    def prepare(self, sweep: Path, runs: Sequence[Planned], worklist: Worklist, claims: Claims | None = None) -> None:
         if self.dry_run:
             return
         self.absent = absent_folders(sweep / "slurm")
         paths = [run.folder / name for run in worklist.again for name in ("summary.json", "error.txt")]
         self.before = {p: p.read_bytes() if p.exists() else None for p in [sweep / "sweep.json", *paths]}
-        super().prepare(sweep, runs, worklist)
+        super().prepare(sweep, runs, worklist, claims)
 
     def restore(self, submission: Path) -> None:
         """Remove all that a refused submission has written, and write again what `prepare` has removed."""

@@ -1,0 +1,1 @@
+"""Claims that were written down, what the runs say to each, and the verdicts."""
