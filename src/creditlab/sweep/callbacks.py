@@ -30,8 +30,9 @@ class RunCallbacks:
     """The callbacks of the run in `folder`. `files`: what Hydra writes about the run, by name."""
 
     def __init__(self, files: Mapping[str, str], folder: Path) -> None:
-        self.config = OmegaConf.merge(OmegaConf.create(files["hydra.yaml"]), OmegaConf.create(files["config.yaml"]))
-        assert isinstance(self.config, DictConfig)
+        composed = OmegaConf.merge(OmegaConf.create(files["hydra.yaml"]), OmegaConf.create(files["config.yaml"]))
+        assert isinstance(composed, DictConfig)
+        self.config = composed
         self.folder = folder
         hydra = self.config.hydra
         hydra.run.dir, hydra.sweep.dir = str(folder), str(folder.parent)
@@ -66,7 +67,7 @@ class RunCallbacks:
         self._notify("on_job_end", self.callbacks[::-1], job_return=answer)
 
     def _notify(self, name: str, callbacks: Sequence[Any], **arguments: Any) -> None:
-        before, HydraConfig.instance().cfg = HydraConfig.instance().cfg, self.config
+        before, HydraConfig.instance().cfg = HydraConfig.instance().cfg, self.config  # type: ignore[assignment]
         for callback in callbacks:
             try:
                 getattr(callback, name)(config=self.config, **arguments)

@@ -22,6 +22,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from creditlab import records
 from creditlab.config import GROUPS, ConfigError, checked_config
 from creditlab.lock import hold
+from creditlab.sweep import trial
+from creditlab.sweep.trial import Trials
 
 
 @dataclass(frozen=True)
@@ -86,35 +88,50 @@ def check_devices(names: Iterable[str]) -> None:
 def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: int = 1) -> None:
     """Build each combination of parts among `runs` once, so that parts that do not fit together are reported before
     anything starts. If `devices` replace those of the runs, the first of them is used. Raises ConfigError, also for
-    runs that cannot be trained `together`. Prints which metrics find nothing to observe.
+    runs that cannot be trained `together`. Prints which metrics find nothing to observe. If there are several runs, one
+    step of each distinct rule is tried, too: a single run shows by itself whether it can be trained.
     """
     if not runs:
         return
+    with Trials() if len(runs) > 1 else contextlib.nullcontext() as trials:
+        _build(runs, devices, together, trials)
+        if trials is not None and (problem := trials.problem()):
+            raise ConfigError(problem)
+
+
+def _build(runs: Sequence[Planned], devices: Sequence[str], together: int, trials: Trials | None) -> None:
+    """Build each combination of parts among `runs` once, and add the rules to `trials`; see `preflight`."""
     # these import torch, so they wait until something is to run
     from creditlab.parts import assemble
     from creditlab.rehearsal import rehearse
     from creditlab.together import check as check_together
 
-    seen, lacking, rehearsed = set(), set(), set()
+    seen, lacking, rehearsed, tried = set(), set(), set(), set()
     for run in runs:
         key = records.to_json({k: v for k, v in run.config.items() if k not in ("choices", "seed")})
         if key not in seen:
             seen.add(key)
-            parts = assemble(run.config | {"device": devices[0]} if devices else run.config)
+            config = run.config | {"device": devices[0]} if devices else run.config
+            parts = assemble(config)
             if together > 1:
                 check_together(run.config, parts, together)
             lacking |= {f"{name} ({', '.join(things)})" for name, things in parts.instruments.lacking().items()}
-            if (kind := _without_numbers(run.config)) not in rehearsed:
+            if trials is not None and (kind := _without_numbers(config, trial.PARTS)) not in tried:
+                tried.add(kind)
+                trials.add(config, parts)
+            if (kind := _without_numbers(config, REHEARSED)) not in rehearsed:
                 rehearsed.add(kind)
-                rehearse(run.config, parts)
+                rehearse(config, parts)
     if lacking:
         names = "; ".join(sorted(lacking))
         print(f"creditlab: metrics skipped, because network and rule lack what they observe: {names}", file=sys.stderr)
 
 
-def _without_numbers(config: Mapping[str, Any]) -> str:
-    """What decides whether the parts of a run can train together: its config without the numbers of its parts."""
-    parts = ("algorithm", "optimiser", "dataset", "architecture", "training", "precision")
+REHEARSED = ("algorithm", "optimiser", "dataset", "architecture", "training", "precision")
+
+
+def _without_numbers(config: Mapping[str, Any], parts: Sequence[str]) -> str:
+    """What decides whether `parts` of a config work together: these parts without their numbers."""
     flat = records.flatten({part: config[part] for part in parts})
     return records.to_json({key: value for key, value in flat.items() if type(value) not in (int, float)})
 
