@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +161,17 @@ def write_plan(sweep: Path, runs: Sequence[Planned], keys: Sequence[str]) -> Non
     with hold(sweep, wait=60):  # another command for the same sweep may be about to write its plan
         before = _read_or_rebuild(sweep)
         flat = [records.flatten(run.config) | run.config["choices"] for run in runs]
+        now = {run.folder.name for run in runs}
+        earlier_settings = cache(
+            lambda: [_settings(sweep / entry["name"]) for entry in before["runs"] if entry["name"] not in now]
+        )
         factors: dict[str, list] = dict(before["factors"])
         for key in keys:
             levels = list(dict.fromkeys(_hashable(f.get(key)) for f in flat))
-            if len(levels) > 1 or key in factors:
+            varies = len(levels) > 1 or key in factors
+            if not varies and records.identifies(key):  # one level per command: those of other commands may differ
+                varies = any(_hashable(settings.get(key)) not in levels for settings in earlier_settings() if settings)
+            if varies:
                 factors[key] = list(dict.fromkeys([*map(_hashable, factors.get(key, [])), *levels]))
         entries = {entry["name"]: _with_levels(entry, sweep, factors) for entry in before["runs"]}
         for key in factors.keys() - before["factors"].keys():  # the earlier runs have a level of a new factor, too
@@ -184,11 +191,14 @@ def _with_levels(entry: dict, sweep: Path, factors: Iterable[str]) -> dict:
     """
     levels = entry.get("levels", {})
     lacking = [key for key in factors if key not in levels]
-    config = records.read_run(sweep / entry["name"]).config if lacking else None
-    if config is None:
-        return entry | {"levels": levels}
-    values = records.flatten(config) | config["choices"]
-    return entry | {"levels": levels | {key: values.get(key) for key in lacking}}
+    settings = _settings(sweep / entry["name"]) if lacking else {}
+    return entry | {"levels": levels | {key: settings.get(key) for key in lacking if settings}}
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The flat config and the choices of the run in `folder`; empty if it has not started."""
+    config = records.read_run(folder).config
+    return {} if config is None else records.flatten(config) | config["choices"]
 
 
 def _read_or_rebuild(sweep: Path) -> dict:
