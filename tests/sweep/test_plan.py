@@ -62,3 +62,10 @@ def test_a_factor_may_have_one_level_per_command(plan, tmp_path):
 
 def test_without_an_experiment_they_are_the_commands():
     assert swept(OmegaConf.create({"overrides": {"task": ["seed=0,1", "+a.b=1"]}})) == ["seed", "a.b"]
+
+
+def test_a_run_that_has_not_started_makes_no_factor(plan, tmp_path):
+    """Its level is not known, and that is no other level."""
+    for seed in (0, 1):
+        write_plan(tmp_path, [plan(*SMALL, "algorithm=fa", f"seed={seed}", folder=tmp_path)], ["algorithm"])
+    assert records.read_plan(tmp_path)["factors"] == {}
