@@ -241,3 +241,23 @@ def test_of_many_that_want_it_each_has_it_alone(tmp_path):
         thread.join()
     assert len(most) == 40
     assert max(most) == 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_a_lock_that_is_no_file_is_a_clear_error(tmp_path, kind):
+    """A pipe would be waited for, and a link leads elsewhere."""
+    path = tmp_path / lock.NAME
+    {"pipe": os.mkfifo, "link": lambda path: path.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](path)
+    with pytest.raises(Held, match=r"lock cannot be read \(.*\)\. Move it away"):
+        claim(tmp_path)
+    with pytest.raises(Held, match="Move it away"), hold(tmp_path):
+        pytest.fail("the lock was taken")
+
+
+@pytest.mark.parametrize("changes", [{"pid": "1"}, {"born": 7}, {"job_id": [1]}, {"restarts": True}, {"host": None}])
+def test_a_lock_with_values_of_wrong_types_is_one_of_an_unknown_holder(tmp_path, changes):
+    foreign(tmp_path, age=5, **changes)
+    assert claim(tmp_path).holder.host == "an unknown host"
+    assert claim(tmp_path).alive
+    foreign(tmp_path, age=500, **changes)
+    assert not claim(tmp_path).alive

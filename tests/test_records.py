@@ -379,6 +379,20 @@ def test_a_run_writes_through_no_link(tmp_path):
     assert (tmp_path / "whole").read_text() == "{}\n"
 
 
+def test_a_folder_that_is_a_link_is_not_followed(tmp_path):
+    """It may lead to a folder of this machine that the maker of the sweep is not allowed to read, or to write."""
+    config = {**CONFIG}
+    (tmp_path / "elsewhere").mkdir()
+    records.begin(tmp_path / "elsewhere", config, {})
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "run").symlink_to(tmp_path / "elsewhere")
+    (run,) = records.read_sweep(tmp_path / "sweep")
+    assert (run.status, run.record) == ("corrupt", {})
+    assert run.problem == "the folder is a link, which is not followed"
+    with pytest.raises(records.RecordError, match=r"is a link, which is not followed\. Remove the link"):
+        records.find_run(tmp_path / "sweep" / "run", config)
+
+
 def test_names_and_causes_with_control_characters_are_made_visible(tmp_path):
     run = finished(tmp_path / "run")
     edit(run.folder / "summary.json", metrics={"test/\x1b[2J": 1.0, "test/\u202egnp": 2.0})

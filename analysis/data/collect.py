@@ -45,7 +45,8 @@ def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None, me
     """
     named: dict[str, records.Run] = {}
     plans: list[Plan] = []
-    for folder, prefix in _prefixes(folders).items():
+    prefixes = _prefixes(folders)
+    for folder, prefix in prefixes.items():
         of_folder = read_runs(folder)
         named |= {prefix + printable(run.name): run for run in of_folder}
         plan = _plan(folder, (run.name for run in of_folder))
@@ -66,7 +67,7 @@ def collect(*folders: Path, where: Mapping[str, Sequence[str]] | None = None, me
         factors=factors,
         metrics=names,
         outcomes=matching([name for name in names if not name.endswith("@init")], metrics),
-        folders=list(folders),
+        folders=list(prefixes),
         named=named,
         aliased=aliased,
         nested=nested,

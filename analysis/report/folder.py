@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from creditlab import files
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.names import AnalysisError
 from creditlab.analysis.report.export import SUFFIXES, as_bytes
@@ -66,36 +67,35 @@ class Folder:
         the others.
         """
         before = _read(self.path)
-        files = {path.relative_to(self.path).as_posix(): _sha256(path) for path in self.written}
+        made = {path.relative_to(self.path).as_posix(): files.sha256(path) for path in self.written}
         removed: list[str] = []
         if not self.whole and before.get("of") == self.of:
-            files = before["files"] | files
+            made = before["files"] | made
         else:
             listed = before.get("files", {})
-            removed = [name for name in listed if name not in files and self._holds(name, listed[name])]
+            removed = [name for name in listed if name not in made and self._holds(name, listed[name])]
         for name in removed:
             (self.path / name).unlink()
         for folder in {(self.path / name).parent for name in removed} - {self.path}:
             if not any(folder.iterdir()):
                 folder.rmdir()
         self.written.append(self.path / NOTES)
-        write_json(self.written[-1], {"of": self.of, "files": files, **notes})
+        write_json(self.written[-1], {"of": self.of, "files": made, **notes})
         return removed
 
     def _holds(self, name: str, sha256: str) -> bool:
         """Whether the file `name` lies in this folder and is still what an analysis wrote."""
         path = self.path / name
-        return path.resolve().is_relative_to(self.path.resolve()) and path.is_file() and _sha256(path) == sha256
+        try:
+            return path.resolve().is_relative_to(self.path.resolve()) and files.sha256(path) == sha256
+        except (OSError, ValueError):  # there is none, or it is a link, say
+            return False
 
 
 def _read(folder: Path) -> dict[str, Any]:
     """What the last analysis noted; nothing where that cannot be read."""
     try:
-        notes = json.loads((folder / NOTES).read_text())
-    except (OSError, ValueError):
+        notes = json.loads(files.read_bytes(folder / NOTES, files.RECORD))
+    except (OSError, ValueError, RecursionError):
         return {}
     return notes if isinstance(notes, dict) and isinstance(notes.get("files"), dict) else {}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

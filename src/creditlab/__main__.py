@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from creditlab import interrupt, records
-from creditlab.command_line import arguments, private
+from creditlab.command_line import arguments, completion, private
 from creditlab.command_line.loader import Loader
 from creditlab.command_line.messages import message_of
 from creditlab.config import ConfigError
@@ -30,8 +30,9 @@ from creditlab.sweep.launcher import (
     SweepFailed,
     SweepLauncher,
     check_best,
-    objective,
+    score,
     worklist_of,
+    worst_objective,
 )
 from creditlab.sweep.plan import Planned, check_devices, planned, preflight, remove_empty, sweep_name
 
@@ -44,10 +45,11 @@ def _single(config: DictConfig) -> float | None:
     """One run in this process: a single one, or a run of a sweep whose launcher is not one of creditlab's."""
     composed = OmegaConf.merge(HydraConfig.instance().cfg, config)
     assert isinstance(composed, DictConfig)
-    hydra_config = HydraConfig.get()  # with hydra.job.chdir this process has left the folder of the command
-    folder = Path(hydra_config.runtime.output_dir if hydra_config.job.chdir else hydra_config.run.dir)
+    hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode is RunMode.MULTIRUN  # a launcher of Hydra's own, which calls this for each run
-    folder = Path(hydra_config.sweep.dir) if in_sweep else folder
+    folder = Path(hydra_config.sweep.dir if in_sweep else hydra_config.run.dir)
+    if hydra_config.job.chdir:  # this process has left the folder of the command
+        folder = Path(hydra_config.runtime.output_dir)
     try:
         if not in_sweep:
             arguments.refuse_sweep(composed)
@@ -58,18 +60,18 @@ def _single(config: DictConfig) -> float | None:
             print(f"  {name:15} {result.metrics[name]:.4f}  (at initialisation {result.metrics[name + '@init']:.4f})")
         for name, reason in result.broken.items():
             print(f"  not computed: {name}, {reason}")
-        return objective(result, run.config["training"]["objective"])
-    except (ConfigError, records.RecordError, Held) as error:
-        remove_empty(Loader.absent)  # Hydra has made them
-        _refuse(str(error))
-    except OmegaConfBaseException as error:
-        remove_empty(Loader.absent)
-        _refuse(message_of(error, [CONF]))
+        return score(result, run.config["training"]["objective"], worst_objective(composed.hydra))
+    except (ConfigError, records.RecordError, Held, OmegaConfBaseException) as error:
+        message = message_of(error, [CONF]) if isinstance(error, OmegaConfBaseException) else str(error)
+        if not in_sweep:
+            remove_empty(Loader.absent)  # Hydra has made them
+            _refuse(message)
+        raise SweepFailed(message) from None  # the launcher goes on with the other runs
 
 
 def _run(run: Planned) -> tuple[records.Run, bool]:
-    """Train `run`, unless it is finished and not to be repeated; whether it was finished before. A failure ends the
-    process with status 1.
+    """Train `run`, unless it is finished and not to be repeated; whether it was finished before. Raises SweepFailed if
+    it fails.
     """
     worklist = worklist_of([run], {})
     check_devices([run.config["device"]])
@@ -95,8 +97,7 @@ def _run(run: Planned) -> tuple[records.Run, bool]:
     except Exception as error:
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
         trace = run.folder / "error.txt"  # absent if the disk is full
-        print(f"creditlab: the run failed: {cause}\n  {trace if trace.exists() else run.folder}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SweepFailed(f"the run failed: {cause}\n  {trace if trace.exists() else run.folder}") from None
 
 
 def _report(step: int, steps: int, metrics: Mapping[str, float]) -> None:
@@ -120,7 +121,8 @@ def main() -> None:
     folders = [CONF]
     try:
         folders = arguments.read(CONF)
-        _single()
+        with completion.only_accepted():
+            _single()
         if SweepLauncher.folder is not None:
             check_best(SweepLauncher.folder)
     except (ConfigError, records.RecordError, Held) as error:

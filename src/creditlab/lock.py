@@ -32,8 +32,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from creditlab.files import Unreadable, open_regular
+
 BEAT, DEAD = 15.0, 120.0  # seconds; a shared disk may show a heartbeat up to a minute late
 NAME = "lock"
+LONGEST = 10_000  # bytes of a lock that are read
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -107,16 +110,26 @@ def _me() -> Holder:
 def _read(path: Path) -> tuple[Holder, float] | None:
     """The holder and the time of its heartbeat; None if there is no lock."""
     try:
-        with open(path, "rb") as file:
-            beat, content = os.fstat(file.fileno()).st_mtime, file.read()
+        with open_regular(path) as file:
+            beat, content = os.fstat(file.fileno()).st_mtime, file.read(LONGEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
-        raise Held(f"{path} cannot be read ({error.strerror}). Move it away.") from None
+    except (OSError, Unreadable) as error:
+        raise Held(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}). Move it away.") from None
     try:
-        return Holder(**json.loads(content)), beat
-    except (ValueError, TypeError):  # not one of ours, or broken: then only its age counts
+        return _holder(json.loads(content)), beat
+    except (ValueError, TypeError, RecursionError):  # not one of ours, or broken: then only its age counts
         return Holder("an unknown host", "", 0, "", None, 0, ""), beat
+
+
+def _holder(content: dict) -> Holder:
+    """The holder that a lock names. Raises TypeError unless each field is of its type."""
+    holder = Holder(**content)
+    for name, value in asdict(holder).items():
+        kinds = {"pid": (int,), "restarts": (int,), "job_id": (str, type(None))}.get(name, (str,))
+        if type(value) not in kinds:
+            raise TypeError(f"{name}={value!r}")
+    return holder
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 Thrown-away parts do it. An error names the part of the config in which it happened: an optimiser whose `step` needs a
 closure or a mode, one whose state cannot be loaded, a schedule that a wrapped optimiser does not notice. The rule takes
-no part: a rule that takes its process down must stop its own run only.
+no part: a rule that takes its process down must stop its own run only, so `sweep.trial` tries it in another process.
 """
 
 from __future__ import annotations

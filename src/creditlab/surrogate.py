@@ -69,7 +69,7 @@ def _run(key: str, folder: Path) -> records.Run:
     candidates = list(records.run_folders(folder)) if folder.is_dir() else []
     if len(candidates) > 1:
         raise ConfigError(f"{key}: a sweep of {len(candidates)} runs. Name one of them, such as {candidates[0]}.")
-    run = records.read_run(candidates[0] if candidates else folder)
+    run = records.read_run(candidates[0] if candidates else folder.resolve())
     if not run.finished or run.config is None:
         missing = f"{key}: there is no finished run in it ({run.problem or run.status})."
         raise ConfigError(f"{missing} Train it first: the file of an experiment says how.")

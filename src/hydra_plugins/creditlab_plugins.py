@@ -18,3 +18,6 @@ class PoolLauncher(Pool):
 
 class SlurmLauncher(Slurm):
     pass
+
+
+del Grid, Pool, Slurm  # else `creditlab --info plugins` lists them, too

@@ -20,6 +20,9 @@ from creditlab.analysis.table import FURTHER
 from tests.analysis.conftest import Folder
 from tests.analysis.report.test_html import fill
 
+pytestmark = [
+    pytest.mark.filterwarnings(f"error::{kind}Warning") for kind in ("Runtime", "User", "Future", "Deprecation")
+]
 RNG = np.random.default_rng(0)
 ROOT = Path(__file__).parents[2]
 

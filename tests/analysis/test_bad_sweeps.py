@@ -93,7 +93,16 @@ def a_level_that_is_no_number(folder: Folder) -> None:
             folder.add(**drawn("test/accuracy"), keys={"architecture.width": width}, seed=seed)
 
 
-@pytest.mark.filterwarnings("error::RuntimeWarning")
+def names_of_other_scripts(folder: Folder) -> None:
+    folder.cross(lambda **_: drawn("test/accuracy", "weights/层/秩"), 3, algorithm=["誤差逆伝播", "🦊", "es"])
+
+
+def many_long_levels(folder: Folder) -> None:
+    levels = [f"a_rule_with_a_name_of_more_than_forty_letters_{number}" for number in range(40)]
+    folder.cross(lambda **_: drawn("test/accuracy", "weights/a/x"), 2, algorithm=levels)
+
+
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("make", "status", "line"),
     [
@@ -108,6 +117,8 @@ def a_level_that_is_no_number(folder: Folder) -> None:
         (partial_diverged_and_of_mixed_schemas, 0, "diverged: bp-sgd-digits-mlp-s3"),
         (partial_diverged_and_of_mixed_schemas, 0, "failed: fa-sgd-digits-mlp-s3"),
         (partial_diverged_and_of_mixed_schemas, 0, "corrupt: fa-sgd-digits-mlp-s4"),
+        (names_of_other_scripts, 0, "Factors: algorithm (es, 誤差逆伝播, 🦊)"),
+        (many_long_levels, 0, "Factors: algorithm ("),
         (a_level_that_is_no_number, 0, "Factors: architecture.width (1, 2, 3, null); 3 seeds"),
     ],
 )

@@ -35,7 +35,7 @@ def test_earlier_runs_get_their_level_of_a_factor_that_is_added_later(plan, tmp_
     started.folder.mkdir()
     records.begin(started.folder, started.config, {})
     write_plan(tmp_path, [plan(*SMALL, "algorithm=fa", folder=tmp_path)], ["algorithm"])
-    assert records.read_plan(tmp_path)["factors"] == {"seed": [0, 1]}  # one level so far
+    assert records.read_plan(tmp_path)["factors"] == {"seed": [0, 1], "algorithm": ["bp", "fa"]}
     more = [plan(*SMALL, f"algorithm={algorithm}", folder=tmp_path) for algorithm in ("fa", "dfa")]
     write_plan(tmp_path, more, ["algorithm"])
     stored_plan = records.read_plan(tmp_path)
@@ -48,5 +48,24 @@ def test_earlier_runs_get_their_level_of_a_factor_that_is_added_later(plan, tmp_
     assert sum(sum(counts.values()) for counts in by_algorithm.values()) == len(stored_plan["runs"])
 
 
+def test_a_factor_may_have_one_level_per_command(plan, tmp_path):
+    """What does not change a result is no factor, nor is a key that the earlier runs have at the same level."""
+    for algorithm in ("bp", "fa"):
+        run = plan(*SMALL, f"algorithm={algorithm}", folder=tmp_path)
+        write_plan(tmp_path, [run], ["algorithm", "training.steps", "retry"])
+        run.folder.mkdir()
+        records.begin(run.folder, run.config | {"retry": algorithm}, {})
+    stored_plan = records.read_plan(tmp_path)
+    assert stored_plan["factors"] == {"algorithm": ["bp", "fa"]}
+    assert [entry["levels"] for entry in stored_plan["runs"]] == [{"algorithm": "bp"}, {"algorithm": "fa"}]
+
+
 def test_without_an_experiment_they_are_the_commands():
     assert swept(OmegaConf.create({"overrides": {"task": ["seed=0,1", "+a.b=1"]}})) == ["seed", "a.b"]
+
+
+def test_a_run_that_has_not_started_makes_no_factor(plan, tmp_path):
+    """Its level is not known, and that is no other level."""
+    for seed in (0, 1):
+        write_plan(tmp_path, [plan(*SMALL, "algorithm=fa", f"seed={seed}", folder=tmp_path)], ["algorithm"])
+    assert records.read_plan(tmp_path)["factors"] == {}

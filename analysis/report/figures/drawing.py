@@ -14,6 +14,7 @@ is drawn from a row carries that row's name as the id of its SVG element.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
@@ -55,10 +56,13 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def to_bytes(figure: Figure, kind: str) -> bytes:
-    """The figure as `svg` or `png`: the same bytes each time, with neither date nor version in them."""
+    """The figure as `svg` or `png`: the same bytes each time, with neither date nor version in them. Names may be in a
+    script that our font lacks: an SVG shows them all the same, a PNG shows a box for each such character.
+    """
     file = io.BytesIO()
     nothing = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+    with mpl.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
         figure.savefig(file, format=kind, metadata=nothing)
     return file.getvalue()
 

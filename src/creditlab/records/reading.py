@@ -211,7 +211,11 @@ def load_object(path: Path, limit: int = files.RECORD) -> dict:
 
 
 def read_run(folder: Path) -> Run:
-    """The state of the run in `folder`, read from its files alone. Whatever they hold, it raises no error."""
+    """The state of the run in `folder`, read from its files alone. Whatever they hold, it raises no error. A folder
+    that is a link is not followed: it may lead to any place of this machine.
+    """
+    if folder.is_symlink():
+        return Run(folder, "corrupt", "the folder is a link, which is not followed")
     try:
         record = load_object(folder / "run.json")
         _check_record(record)

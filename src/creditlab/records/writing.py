@@ -59,6 +59,8 @@ def find_run(folder: Path, config: Mapping) -> Run:
     """The run of `config` in `folder`, which need not exist. Raises RecordError if the folder holds another config; the
     message names the keys that differ.
     """
+    if folder.is_symlink():
+        raise RecordError(f"{folder} is a link, which is not followed. Remove the link.")
     run = read_run(folder)
     if run.newer:
         raise RecordError(f"{folder}: {run.problem}.")

@@ -132,10 +132,10 @@ class Display:
         for reason, count in self.broken.most_common():
             self.say(f"not computed in {count} {'run' if count == 1 else 'runs'}: {reason}")
         for run, problem in self.failures:
-            self.console.print(f"{MARK['failed']} {safe(_evidence(run))}\n    {safe(problem)}", soft_wrap=True)
+            self.console.print(f"{MARK['failed']} {safe(evidence(run))}\n    {safe(problem)}", soft_wrap=True)
 
 
-def _evidence(run: Planned) -> str:
+def evidence(run: Planned) -> str:
     """The file or folder that shows more about a failure."""
     trace = run.folder / "error.txt"
     return str(trace if trace.exists() else run.folder)

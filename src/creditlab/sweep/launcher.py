@@ -33,7 +33,7 @@ from creditlab.sweep.stated import claims_of, print_unknown
 
 
 class SweepFailed(RuntimeError):
-    """Some runs of a sweep failed; the message says how many."""
+    """Runs failed, or a single one; the message says how many, or why."""
 
 
 class LeftToOthers(RuntimeError):
@@ -163,10 +163,7 @@ class Returned(JobReturn):
             raise ConfigError(
                 f"{self.run.folder} is {existing_run.status}: a sweeper that searches needs finished runs."
             )
-        if existing_run.status == "diverged":
-            return self.worst
-        value = objective(existing_run, self.run.config["training"]["objective"])
-        return self.worst if math.isnan(value) else value
+        return score(existing_run, self.run.config["training"]["objective"], self.worst)
 
     @return_value.setter
     def return_value(self, value: Any) -> None:
@@ -197,13 +194,18 @@ def check_best(sweep: Path) -> None:
         raise SweepFailed("all runs of the search diverged, so there is no best value.")
 
 
-def objective(run: records.Run, name: str) -> float:
-    """The metric of a finished run that `training.objective` names. Raises ConfigError if the run lacks it."""
-    if name not in run.metrics:
+def score(run: records.Run, objective: str, worst: float) -> float:
+    """The metric of a finished run that `training.objective` names. It is `worst` if the run has diverged, or if the
+    metric is not a number. Raises ConfigError if the run lacks the metric.
+    """
+    if run.status == "diverged":
+        return worst
+    if objective not in run.metrics:
         raise ConfigError(
-            f"training.objective={name}: the run recorded no such metric.{did_you_mean(name, run.metrics)}"
+            f"training.objective={objective}: the run recorded no such metric.{did_you_mean(objective, run.metrics)}"
         )
-    return run.metrics[name]
+    value = run.metrics[objective]
+    return worst if math.isnan(value) else value
 
 
 class SweepLauncher(Launcher):

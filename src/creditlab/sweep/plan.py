@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from creditlab import records
 from creditlab.config import GROUPS, ConfigError, checked_config
 from creditlab.lock import hold
+from creditlab.sweep import trial
 from creditlab.sweep.stated import record_of
+from creditlab.sweep.trial import Trials
 
 
 @dataclass(frozen=True)
@@ -87,35 +89,50 @@ def check_devices(names: Iterable[str]) -> None:
 def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: int = 1) -> None:
     """Build each combination of parts among `runs` once, so that parts that do not fit together are reported before
     anything starts. If `devices` replace those of the runs, the first of them is used. Raises ConfigError, also for
-    runs that cannot be trained `together`. Prints which metrics find nothing to observe.
+    runs that cannot be trained `together`. Prints which metrics find nothing to observe. If there are several runs, one
+    step of each distinct rule is tried, too: a single run shows by itself whether it can be trained.
     """
     if not runs:
         return
+    with Trials() if len(runs) > 1 else contextlib.nullcontext() as trials:
+        _build(runs, devices, together, trials)
+        if trials is not None and (problem := trials.problem()):
+            raise ConfigError(problem)
+
+
+def _build(runs: Sequence[Planned], devices: Sequence[str], together: int, trials: Trials | None) -> None:
+    """Build each combination of parts among `runs` once, and add the rules to `trials`; see `preflight`."""
     # these import torch, so they wait until something is to run
     from creditlab.parts import assemble
     from creditlab.rehearsal import rehearse
     from creditlab.together import check as check_together
 
-    seen, lacking, rehearsed = set(), set(), set()
+    seen, lacking, rehearsed, tried = set(), set(), set(), set()
     for run in runs:
         key = records.to_json({k: v for k, v in run.config.items() if k not in ("choices", "seed")})
         if key not in seen:
             seen.add(key)
-            parts = assemble(run.config | {"device": devices[0]} if devices else run.config)
+            config = run.config | {"device": devices[0]} if devices else run.config
+            parts = assemble(config)
             if together > 1:
                 check_together(run.config, parts, together)
             lacking |= {f"{name} ({', '.join(things)})" for name, things in parts.instruments.lacking().items()}
-            if (kind := _without_numbers(run.config)) not in rehearsed:
+            if trials is not None and (kind := _without_numbers(config, trial.PARTS)) not in tried:
+                tried.add(kind)
+                trials.add(config, parts)
+            if (kind := _without_numbers(config, REHEARSED)) not in rehearsed:
                 rehearsed.add(kind)
-                rehearse(run.config, parts)
+                rehearse(config, parts)
     if lacking:
         names = "; ".join(sorted(lacking))
         print(f"creditlab: metrics skipped, because network and rule lack what they observe: {names}", file=sys.stderr)
 
 
-def _without_numbers(config: Mapping[str, Any]) -> str:
-    """What decides whether the parts of a run can train together: its config without the numbers of its parts."""
-    parts = ("algorithm", "optimiser", "dataset", "architecture", "training", "precision")
+REHEARSED = ("algorithm", "optimiser", "dataset", "architecture", "training", "precision")
+
+
+def _without_numbers(config: Mapping[str, Any], parts: Sequence[str]) -> str:
+    """What decides whether `parts` of a config work together: these parts without their numbers."""
     flat = records.flatten({part: config[part] for part in parts})
     return records.to_json({key: value for key, value in flat.items() if type(value) not in (int, float)})
 
@@ -145,10 +162,17 @@ def write_plan(sweep: Path, runs: Sequence[Planned], keys: Sequence[str], claims
     with hold(sweep, wait=60):  # another command for the same sweep may be about to write its plan
         before = _read_or_rebuild(sweep)
         flat = [records.flatten(run.config) | run.config["choices"] for run in runs]
+        now = {run.folder.name for run in runs}
+        earlier_settings = cache(
+            lambda: [_settings(sweep / entry["name"]) for entry in before["runs"] if entry["name"] not in now]
+        )
         factors: dict[str, list] = dict(before["factors"])
         for key in keys:
             levels = list(dict.fromkeys(_hashable(f.get(key)) for f in flat))
-            if len(levels) > 1 or key in factors:
+            varies = len(levels) > 1 or key in factors
+            if not varies and records.identifies(key):  # one level per command: those of other commands may differ
+                varies = any(_hashable(settings.get(key)) not in levels for settings in earlier_settings() if settings)
+            if varies:
                 factors[key] = list(dict.fromkeys([*map(_hashable, factors.get(key, [])), *levels]))
         entries = {entry["name"]: _with_levels(entry, sweep, factors) for entry in before["runs"]}
         for key in factors.keys() - before["factors"].keys():  # the earlier runs have a level of a new factor, too
@@ -170,11 +194,14 @@ def _with_levels(entry: dict, sweep: Path, factors: Iterable[str]) -> dict:
     """
     levels = entry.get("levels", {})
     lacking = [key for key in factors if key not in levels]
-    config = records.read_run(sweep / entry["name"]).config if lacking else None
-    if config is None:
-        return entry | {"levels": levels}
-    values = records.flatten(config) | config["choices"]
-    return entry | {"levels": levels | {key: values.get(key) for key in lacking}}
+    settings = _settings(sweep / entry["name"]) if lacking else {}
+    return entry | {"levels": levels | {key: settings.get(key) for key in lacking if settings}}
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The flat config and the choices of the run in `folder`; empty if it has not started."""
+    config = records.read_run(folder).config
+    return {} if config is None else records.flatten(config) | config["choices"]
 
 
 def _read_or_rebuild(sweep: Path) -> dict:

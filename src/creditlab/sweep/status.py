@@ -19,8 +19,8 @@ from rich.live import Live
 from rich.table import Table
 
 from creditlab import records
-from creditlab.files import open_regular, printable
-from creditlab.lock import NAME, Claim, Held, claim
+from creditlab.files import printable
+from creditlab.lock import Held, claim
 from creditlab.sweep.display import safe
 
 STATUSES = ("complete", "diverged", "running", "interrupted", "dead", "failed", "corrupt", "missing")
@@ -73,7 +73,7 @@ def survey(sweep: Path) -> Survey:
             weights_removed += run.weights_removed
             continue
         try:
-            lock_claim = _claim(run.folder)
+            lock_claim = claim(run.folder)
         except Held as error:
             statuses[run.name], cause, lock_claim = "corrupt", cause or str(error), None
         if lock_claim is not None:
@@ -98,17 +98,6 @@ def survey(sweep: Path) -> Survey:
         notes=notes,
         weights_removed=weights_removed,
     )
-
-
-def _claim(folder: Path) -> Claim | None:
-    """As `claim`. Raises Held also if the lock is not a regular file, because a pipe would be waited for."""
-    try:
-        open_regular(folder / NAME).close()
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise Held(f"{folder / NAME}: {error}") from None
-    return claim(folder)
 
 
 def _by_factor(levels: dict[str, dict[str, Any]], statuses: dict[str, str]) -> dict[str, dict[str, dict[str, int]]]:

@@ -16,7 +16,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException
-from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -26,6 +25,8 @@ from creditlab.config import ConfigError
 from creditlab.hints import did_you_mean
 from creditlab.keys import PositiveInt
 from creditlab.sweep import combinations
+from creditlab.sweep.foreign import ForeignLauncher
+from creditlab.sweep.launcher import SweepLauncher
 
 
 class GridSweeper(Sweeper):
@@ -35,7 +36,7 @@ class GridSweeper(Sweeper):
     """
 
     config: DictConfig
-    launcher: Launcher
+    launcher: SweepLauncher
 
     def __init__(
         self,
@@ -56,9 +57,13 @@ class GridSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.config_loader = config, hydra_context.config_loader
-        self.launcher = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        if not isinstance(launcher, SweepLauncher):
+            launcher = ForeignLauncher(launcher)
+            launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.launcher = launcher
 
     def sweep(self, arguments: list[str]) -> Any:
         parser = OverridesParser.create(config_loader=self.config_loader)

@@ -58,6 +58,7 @@ def main() -> None:
     from creditlab import records
     from creditlab.lock import Held, Lost
     from creditlab.process import prepare_process
+    from creditlab.sweep.callbacks import RunCallbacks, callbacks_of
     from creditlab.together import Opening, train_together
     from creditlab.training import open_trainer
 
@@ -70,6 +71,7 @@ def main() -> None:
             answers.flush()
 
     folders: dict[str, Path] = {}  # of all runs so far, by name
+    callbacks: dict[str, RunCallbacks] = {}  # of the runs that have some
     statuses: set[str] = set()  # with which runs have ended
 
     def begin(run: Mapping[str, Any]) -> tuple[str, Opening]:
@@ -78,11 +80,16 @@ def main() -> None:
         def report(step: int, steps: int, metrics: Mapping[str, float]) -> None:
             answer({"run": folder.name, "step": step, "steps": steps})
 
+        if (of_run := callbacks_of(run["hydra"], folder)) is not None:
+            callbacks[folder.name] = of_run
+            of_run.start()
         return folder.name, open_trainer(run["config"], folder, report, run["hydra"])
 
     def settle(name: str, error: BaseException | None) -> None:
         status, problem = outcome(folders[name], error)
         statuses.add(status)
+        if name in callbacks and status in ("complete", "diverged", "failed"):
+            callbacks[name].end(error)
         answer({"run": name, "status": status, "problem": problem.split("\n")[0]})
 
     def outcome(folder: Path, error: BaseException | None) -> tuple[str, str]:

@@ -50,7 +50,9 @@ def test_folders_of_other_names_are_told_apart_by_these(folder, tmp_path):
 def test_two_paths_of_one_folder_are_one(folder, tmp_path):
     folder.cross(random_accuracy, 2, algorithm=["bp", "fa"])
     (tmp_path / "link").symlink_to(folder.path)
-    assert len(load(folder.path, tmp_path / "link").runs) == 4
+    sweep = load(folder.path, tmp_path / "link")
+    assert len(sweep.runs) == 4
+    assert len(sweep.folders) == 1  # analysis.json lists it once
 
 
 def test_identical_runs_are_one(laptop_and_cluster):

@@ -90,3 +90,16 @@ def test_a_write_that_fails_leaves_the_old_table(sweep, capsys, monkeypatch):
 def test_report_that_cannot_be_written(sweep, capsys):
     (sweep.path / "report").write_text("a file where the folder should be")
     assert f"cannot write to {sweep.path / 'report'}: File exists." in message(capsys, sweep.path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_notes_that_are_no_file_are_not_read(sweep, kind):
+    report = sweep.path / "report"
+    report.mkdir()
+    if kind == "pipe":
+        os.mkfifo(report / "analysis.json")
+    else:
+        (report / "analysis.json").symlink_to("/dev/zero")
+    assert main([str(sweep.path), "--only", "levels", "--format", "csv"]) == 0
+    assert (report / "analysis.json").is_file()
+    assert not (report / "analysis.json").is_symlink()

@@ -15,3 +15,29 @@ def test_submissions_read_back(tmp_path):
     with pytest.raises(records.RecordError, match=r"Move .* away"):
         queue.submissions(tmp_path)
     assert queue.submissions(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize(
+    ("arrays", "tasks"),
+    [
+        ([queue.Array("7", 0, 10**12)], [["a"]]),  # its tasks would be listed
+        ([queue.Array("7", -1, 1)], [["a"]]),
+        ([queue.Array(7, 0, 1)], [["a"]]),
+        ([queue.Array("7", 0, 1)], [[{}]]),
+        ([queue.Array("7", 0, 1)], ["a"]),
+    ],
+)
+def test_a_submission_that_cannot_be_one_is_an_error(tmp_path, arrays, tasks):
+    folder = tmp_path / "slurm" / "1"
+    folder.mkdir(parents=True)
+    queue.Submission(folder, tasks, arrays).write()
+    with pytest.raises(records.RecordError, match=r"is not a list of .* Move .* away"):
+        queue.submissions(tmp_path)
+
+
+def test_a_submission_is_read_from_a_regular_file(tmp_path):
+    folder = tmp_path / "slurm" / "1"
+    folder.mkdir(parents=True)
+    (folder / "submission.json").symlink_to("/dev/zero")
+    with pytest.raises(records.RecordError, match="is a link, which is not followed"):
+        queue.submissions(tmp_path)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from creditlab import records
-from creditlab.files import write_json
+from creditlab.files import PLAN, read_bytes, write_json
 
 
 class NoAnswer(RuntimeError):
@@ -61,12 +61,23 @@ def submissions(sweep: Path) -> list[Submission]:
     read = []
     for path in sorted((sweep / "slurm").glob("*/submission.json"), key=lambda path: path.stat().st_mtime):
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(read_bytes(path, PLAN))
             arrays = [Array(**array) for array in content["arrays"]]
+            _check(arrays, content["tasks"])
             read.append(Submission(path.parent, content["tasks"], arrays))
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise records.RecordError(f"{path}: {error}. Move {path.parent} away once its jobs have ended.") from None
     return read
+
+
+def _check(arrays: list[Array], tasks: list[list[str]]) -> None:
+    """Raise ValueError unless the arrays consist of `tasks`, which hold names."""
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in tasks):
+        raise ValueError("tasks is not a list of lists of names")
+    for array in arrays:
+        whole = type(array.first) is int and type(array.tasks) is int and isinstance(array.job, str)
+        if not whole or not 0 <= array.first <= array.first + array.tasks <= len(tasks):
+            raise ValueError("arrays is not a list of tasks that were submitted")
 
 
 def ask(*command: str) -> str:

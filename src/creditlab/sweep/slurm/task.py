@@ -3,7 +3,8 @@
 A task is a pool on its node. SLURM sends SIGUSR2 before the time limit and before preemption. After SIGUSR2 or SIGTERM
 every run writes a checkpoint; after SIGUSR2 the task then queues itself again. A task that is started again reads the
 folders of its runs: it skips finished runs, and it takes over those that its former copy was working on. The former
-copy notices that before it writes. If a run failed, the task fails too, so that `sacct` shows the truth.
+copy notices that before it writes. If a run failed, or if another process is working on it, the task fails too, so that
+`sacct` shows the truth.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import platform
 import sys
 from pathlib import Path
 
-from creditlab import records
+from creditlab import files, records
 from creditlab.lock import job
 from creditlab.sweep.launcher import Worklist
 from creditlab.sweep.plan import Planned
 from creditlab.sweep.pool import run_all
 from creditlab.sweep.slurm.queue import NoAnswer, ask
+
+LEFT = 4  # the exit status if runs are left to other commands, as that of `creditlab`
 
 
 def write_task(path: Path, runs: list[Planned]) -> None:
@@ -36,7 +39,7 @@ def write_task(path: Path, runs: list[Planned]) -> None:
 
 
 def _read_task(path: Path, sweep: Path) -> list[Planned]:
-    entries = json.loads(path.read_text())
+    entries = json.loads(files.read_bytes(path, files.PLAN))
     return [Planned(e["config"], sweep / e["name"], lambda hydra=e["hydra"]: hydra) for e in entries]  # type: ignore[misc]
 
 
@@ -61,7 +64,9 @@ def main() -> int:
         return _requeue(max_requeue)
     if interrupt.asked():
         return 1
-    return 1 if ended["failed"] or ended["lost"] else 0
+    if ended["failed"] or ended["lost"]:
+        return 1
+    return LEFT if worklist.left_to_others() else 0
 
 
 def _requeue(most: int) -> int:
