@@ -93,7 +93,7 @@ def _run(run: Planned) -> tuple[records.Run, bool]:
     except (ConfigError, records.RecordError, Held):
         raise
     except Exception as error:
-        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        cause = records.cause_of(error)
         trace = run.folder / "error.txt"  # absent if the disk is full
         print(f"creditlab: the run failed: {cause}\n  {trace if trace.exists() else run.folder}", file=sys.stderr)
         raise SystemExit(1) from None

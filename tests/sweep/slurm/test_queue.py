@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from creditlab import records
@@ -15,3 +17,12 @@ def test_submissions_read_back(tmp_path):
     with pytest.raises(records.RecordError, match=r"Move .* away"):
         queue.submissions(tmp_path)
     assert queue.submissions(tmp_path / "elsewhere") == []
+
+
+def test_submissions_are_in_the_order_of_their_numbers_whatever_the_clock_was(tmp_path):
+    for number in (10, 9, 1):
+        folder = tmp_path / "slurm" / str(number)
+        folder.mkdir(parents=True)
+        queue.Submission(folder, [], []).write()
+        os.utime(folder / "submission.json", (100 - number, 100 - number))
+    assert [submission.folder.name for submission in queue.submissions(tmp_path)] == ["1", "9", "10"]
