@@ -35,14 +35,18 @@ smoke: install # every experiment of both studies for a few steps, which needs n
 	$(BIN)/python -m benchmarks.reproduce rank_collapse --budget smoke
 
 benchmarks: install # each once, at a tiny size, to show that it runs; those that need images only with CREDITLAB_DATA
-	$(BIN)/python -m benchmarks.analysis_speed --runs 200 --metrics 10
+	$(BIN)/python -m benchmarks.analysis_speed --runs 200 --metrics 3 --items 200
 	$(BIN)/python -m benchmarks.attention --rounds 1
 	$(BIN)/python -m benchmarks.command_line --calls 1
 	$(BIN)/python -m benchmarks.error_rates --draws 2
 	$(BIN)/python -m benchmarks.es_rank --population 4 --rates 0.1 --seeds 1 --steps 20 --targets 0.1
 	$(BIN)/python -m benchmarks.step_time --rounds 1 --networks convnet
-	$(BIN)/python -m benchmarks.sweep_planning --runs 1000
-	$(BIN)/python -m benchmarks.sweep_speed --runs 2 --steps 20 --rounds 1
+	$(BIN)/python -m benchmarks.kill_storm --kills 3 --seeds 1
+	$(BIN)/python -m benchmarks.large_sweep --runs 200
+	$(BIN)/creditlab -m +experiment=instruments/geometry sweep=tiny_geometry dataset=digits algorithm=bp,fa training.epochs=null training.steps=10 training.evaluations=2 metrics.points=2 metrics.samples=64 metrics.trajectory.length=3
+	$(BIN)/python -m benchmarks.phenomena geometry multirun/tiny_geometry
+	$(BIN)/python -m benchmarks.phenomena signals multirun/tiny_geometry
+	$(BIN)/python -m benchmarks.sweep_speed --runs 6 --steps 20 --rounds 1
 	$(BIN)/python -m benchmarks.together --rounds 1 --steps 10 --seeds 2 --kinds tiny --rules bp
 	$(BIN)/python -m benchmarks.training_speed --rounds 1 --steps 20 --usual-steps 20
 ifdef CREDITLAB_DATA

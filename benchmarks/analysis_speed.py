@@ -39,9 +39,11 @@ def names(count: int) -> list[str]:
 
 
 def frame(runs: int, metrics: int, generator: np.random.Generator) -> pd.DataFrame:
-    """A complete crossing of about `runs` runs, of which one in fifty is missing."""
-    seeds = max(2, runs // int(np.prod(list(LEVELS.values()))))
-    codes = np.array(list(product(*map(range, LEVELS.values()), range(seeds))))
+    """A complete crossing of about `runs` runs, of which one in fifty is missing. Factors have two levels if `runs` are
+    too few for more.
+    """
+    levels = list(LEVELS.values()) if runs >= 2 * np.prod(list(LEVELS.values())) else [2] * len(LEVELS)
+    codes = np.array(list(product(*map(range, levels), range(max(2, runs // int(np.prod(levels)))))))
     values = generator.normal(size=(len(codes), metrics))
     for axis in range(codes.shape[1]):
         values += generator.normal(size=(codes[:, axis].max() + 1, metrics))[codes[:, axis]]
@@ -106,6 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds that the analysis takes on a large sweep.")
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--metrics", type=int, default=200)
+    parser.add_argument("--items", type=int, default=10_000, help="that 40 raters rate")
     parser.add_argument("--growth", type=int, nargs="+", default=[], metavar="RUNS")
     options = parser.parse_args()
     if options.growth:
@@ -122,10 +125,10 @@ def main() -> None:
         ["analysis of variance, mixed model", *timed(lambda: anova(fitted()), 1), "60"],
         ["post hoc comparisons, of the same fits", *timed(lambda: posthoc(fits), 1), ""],
     ]
-    scores = generator.normal(size=10_000) + generator.normal(size=(40, 10_000))
+    scores = generator.normal(size=options.items) + generator.normal(size=(40, options.items))
     index = pd.MultiIndex.from_product([range(40), ["0"]])
     rows += [
-        ["W, 10,000 items × 40 raters", *timed(lambda: kendall_w(scores)), "1"],
+        [f"W, {options.items:,} items × 40 raters", *timed(lambda: kendall_w(scores)), "1"],
         [
             "with interval, pairs of tests and permutations",
             *timed(lambda: compare_raters(pd.DataFrame(scores, index)), 1),

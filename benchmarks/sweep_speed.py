@@ -50,7 +50,7 @@ class Sweep:
     @property
     def rate(self) -> float:
         """Runs a second of warm workers: each from the start of its second run on."""
-        return sum((len(s) - 1) / (self.ends[worker] - s[1]) for worker, s in self.starts.items())
+        return sum((len(s) - 1) / (self.ends[worker] - s[1]) for worker, s in self.starts.items() if len(s) > 1)
 
     @property
     def processor(self) -> float:
@@ -135,10 +135,12 @@ def scaling(folder: Path, rounds: int, runs: int, steps: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=12, help="of a sweep; even")
+    parser.add_argument("--runs", type=int, default=12, help="of a sweep; even, at least 6")
     parser.add_argument("--steps", type=int, default=400, help="of a run in the sweeps that scale")
     parser.add_argument("--rounds", type=int, default=2, help="of planning, and of sweeps with one worker and with two")
     chosen = parser.parse_args()
+    if chosen.runs % 2 or chosen.runs < 6:  # the first and the last run of a worker do not count
+        parser.error(f"--runs {chosen.runs}: give an even number of at least 6")
     with tempfile.TemporaryDirectory() as folder:
         overhead(Path(folder), chosen.runs)
         planning(Path(folder), chosen.rounds)

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,18 @@ def foreign(folder, age, **changes):
     (folder / lock.NAME).write_text(json.dumps(holder | changes))
     moment = time.time() - age
     os.utime(folder / lock.NAME, (moment, moment))
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path, monkeypatch):
+    def write_bytes(path, content):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(OSError, match="No space left") as error, hold(tmp_path):
+        pass
+    assert error.value.filename == str(tmp_path / lock.NAME)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_holder_at_a_time(tmp_path):

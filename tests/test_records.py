@@ -103,6 +103,20 @@ def test_folder_name_is_readable():
 # Writing
 
 
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (MemoryError(), "MemoryError"),
+        (ValueError("one line\nand another"), "ValueError: one line"),
+        (KeyError("key"), "KeyError: 'key'"),
+    ],
+)
+def test_a_cause_is_one_line(tmp_path, error, cause):
+    assert records.cause_of(error) == cause
+    records.fail(tmp_path, {}, error, step=3)
+    assert records.read_run(tmp_path).problem == cause
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")

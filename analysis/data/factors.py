@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -79,13 +78,12 @@ def sort_out(settings: Sequence[Settings]) -> tuple[list[str], dict[str, str], d
 
 def _varying(settings: Sequence[Settings]) -> list[str]:
     """The keys that vary within an option of their group, groups first."""
+    options = {group: [run.get(group) for run in settings] for group in GROUPS}
+    no_group = [None] * len(settings)
     varying = []
     for key in dict.fromkeys([*GROUPS, *(k for s in settings for k in s)]):
         group = key.partition(".")[0] if "." in key else ""
-        values = defaultdict(set)
-        for run in settings:
-            values[run.get(group) if group in GROUPS else None].add(run.get(key))
-        if key != SEED and any(len(of_option) > 1 for of_option in values.values()):
+        if key != SEED and not _determines(options.get(group, no_group), [run.get(key) for run in settings]):
             varying.append(key)
     return varying
 

@@ -95,7 +95,7 @@ def _run(run: Planned) -> tuple[records.Run, bool]:
     except (ConfigError, records.RecordError, Held):
         raise
     except Exception as error:
-        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        cause = records.cause_of(error)
         trace = run.folder / "error.txt"  # absent if the disk is full
         raise SweepFailed(f"the run failed: {cause}\n  {trace if trace.exists() else run.folder}") from None
 

@@ -86,10 +86,15 @@ def write_json(path: Path, content: Mapping) -> None:
 
 
 def write_sealed(path: Path, content: Mapping) -> None:
-    """As `write_json`, with a last field `sha256`: the digest of the text without that field (see `is_sealed`)."""
-    text = to_json(content)
-    sealed = text.encode().removesuffix(END) + SEAL + hashlib.sha256(text.encode()).hexdigest().encode() + b'"' + END
-    write_whole(path, lambda file: file.write(sealed))
+    """As `write_json`, with a seal (see `sealed`)."""
+    text = sealed(content)
+    write_whole(path, lambda file: file.write(text))
+
+
+def sealed(content: Mapping) -> bytes:
+    """`content` as JSON, with a last field `sha256`: the digest of the text without that field (see `is_sealed`)."""
+    text = to_json(content).encode()
+    return text.removesuffix(END) + SEAL + hashlib.sha256(text).hexdigest().encode() + b'"' + END
 
 
 SEAL, END = b',\n "sha256": "', b"\n}\n"

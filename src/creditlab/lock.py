@@ -171,7 +171,13 @@ class Lock:
         """Take the lock if it is free or its holder is dead."""
         me = json.dumps(asdict(self.me)).encode()
         aside = self.path.with_name(f".{NAME}.{self.me.token}.tmp")
-        aside.write_bytes(me)
+        try:
+            aside.write_bytes(me)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            error.filename = error.filename or str(self.path)  # the disk is full
+            raise
         try:
             with contextlib.suppress(FileExistsError):
                 self._create(aside, me)

@@ -5,6 +5,9 @@ equal, byte for byte, to that of an undisturbed sweep in the pool.
 import os
 import signal
 import time
+from pathlib import Path
+
+import pytest
 
 from creditlab import records
 from tests.cluster.conftest import LAST, SLURM, SWEEP, Place, daemon, drained, shell, slurm, until
@@ -24,6 +27,19 @@ def test_a_packed_array_equals_the_pool(place, undisturbed):
     again = place.give()
     assert "0 runs to do, 4 finished before" in again.err
     assert not (place.sweep / "slurm" / "2").exists()
+
+
+def test_many_tiny_runs_in_packed_tasks_equal_the_pool(place, tmp_path_factory):
+    """500 of them were equal too (docs/guide.md)."""
+    sweep = ["-m", "sweep=s", "seed=range(60)", "architecture.widths=[8]", "training.steps=2", "training.evaluations=1"]
+    answer = place.give("hydra.launcher.wait=true", "hydra.launcher.runs_per_task=20", sweep=sweep)
+    assert answer.code == 0, answer.err
+    assert "1 array of 3 tasks, up to 20 runs each" in answer.err
+    pool = Place(tmp_path_factory.mktemp("pool"))
+    answer = pool.give(launcher=[], sweep=sweep)
+    assert answer.code == 0, answer.err
+    assert len(pool.content()) == 60
+    assert place.content() == pool.content()
 
 
 def test_the_command_returns_and_does_not_submit_twice(place, undisturbed):
@@ -65,6 +81,29 @@ def test_a_worker_killed(place, undisturbed):
     assert statuses == ["complete"] * 3 + ["failed"]
     states = until(lambda: ended_states(place), 60)  # the database lags behind
     assert sorted(states) == ["COMPLETED", "FAILED"]  # sacct tells the truth
+    assert place.finish() == undisturbed
+
+
+def parent_of(pid):
+    """The parent of a process: its number and its name."""
+    parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+    return int(parent), Path(f"/proc/{parent}/comm").read_text().strip()
+
+
+@pytest.mark.parametrize("victim", ["python", "slurmstepd"])
+def test_a_kill_under_slurmstepd(place, undisturbed, victim):
+    """The task's own process is killed, or SLURM's own process that looks after it. Then the worker is an orphan: it
+    ends after a checkpoint, or trains on while SLURM believes that its task is over.
+    """
+    place.submit()
+    place.under_way()
+    pid, name = parent_of(until(lambda: holder_pids(place))[0])
+    while not name.startswith(victim):
+        pid, name = parent_of(pid)
+    os.kill(pid, signal.SIGKILL)
+    until(drained)
+    until(lambda: not list(place.sweep.glob("*/lock")), 60)
+    assert {run.status for run in place.runs().values()} <= {"complete", "unfinished"}
     assert place.finish() == undisturbed
 
 

@@ -14,7 +14,8 @@ LIMITS = {  # by the verdict of the table
     concordance.LESS: f"They agree less than seeds leave: {DROP}",
     f"{concordance.LESS}, by less than the margin": f"They agree a little less than seeds leave: {DROP}",
     concordance.EQUIVALENT: "They agree as well as two seeds of one level do, within {margin:fraction} in ρ",
-    concordance.NOT_SHOWN: f"They are not shown to agree less than seeds leave: {DROP}",
+    concordance.NOT_SHOWN: "They are not shown to agree less than seeds leave: that two seeds of one level agree better "
+    "by {difference:fraction} in ρ may be chance",
 }
 SCORES = {"loss": "which samples are hard", "confusion": "which classes are confused with which"}
 

@@ -75,11 +75,11 @@ def _ranked(factor: str, rows: pd.DataFrame, over: str, noun: str, form: str) ->
     for i, (row, pair) in enumerate(shown.sort_values("p", kind="stable").head(SHOWN).iterrows()):
         parts += ["; "] * (i > 0)
         parts += ahead(row, pair, f"{{more}} {verb} {{less}} by {{by}} {INTERVAL}", form)
-    parts.append(f"; and {len(shown) - SHOWN} more pairs differ. " if len(shown) > SHOWN else ". ")
+    parts.append(f"; and {len(shown) - SHOWN} more pairs differ." if len(shown) > SHOWN else ".")
     if level_with:
-        parts.append(f"{best} has the highest mean; {listed(level_with)} {_is(level_with)} not shown to be behind it.")
+        parts.append(f" {best} has the highest mean; {listed(level_with)} {_is(level_with)} not shown to be behind it.")
     elif len(means) > 2:
-        parts.append(f"{best} is ahead of every other level.")
+        parts.append(f" {best} is ahead of every other level.")
     return parts
 
 

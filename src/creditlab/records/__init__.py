@@ -29,7 +29,7 @@ from creditlab.records.reading import (
     without_garbage_collection,
 )
 from creditlab.records.sweeps import SpoiltPlan, read_plan, read_sweep, run_folders
-from creditlab.records.writing import History, begin, fail, find_run, finish, forget, make_folder, open_run
+from creditlab.records.writing import History, begin, cause_of, fail, find_run, finish, forget, make_folder, open_run
 
 CONFUSED = 1000  # no confusion matrix for more classes: with 50,257 tokens it would hold 2.5 billion counts
 
@@ -49,6 +49,7 @@ __all__ = [
     "SpoiltPlan",
     "Status",
     "begin",
+    "cause_of",
     "digest",
     "fail",
     "find_run",

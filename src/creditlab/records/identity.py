@@ -26,15 +26,20 @@ EXCLUDED = (
 LEAVES = frozenset((str, int, float, bool, type(None), list))  # tested first: isinstance(value, Mapping) is slow
 
 
-def flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:
+def flatten(config: Mapping) -> dict[str, Any]:
     """{'optimiser.lr': 0.1, …}; lists and empty mappings stay values."""
     flat: dict[str, Any] = {}
+    _flatten(config, "", flat)
+    return flat
+
+
+def _flatten(config: Mapping, prefix: str, flat: dict[str, Any]) -> None:
+    """Add the leaves of `config` to `flat`."""
     for key, value in config.items():
         if type(value) not in LEAVES and isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
+            _flatten(value, f"{prefix}{key}.", flat)
         else:
             flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def identifying(config: Mapping) -> dict[str, Any]:

@@ -266,10 +266,14 @@ def _is_record(record: dict) -> bool:
     return True
 
 
-def _is_deeper(value: Any, depth: int) -> bool:
+def _is_deeper(value: dict, depth: int) -> bool:
     """Whether more than `depth` mappings and lists lie within each other in `value`."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth < 0 or any(type(v) not in SCALARS and _is_deeper(v, depth - 1) for v in inner)
+    level = [value]
+    while level and depth >= 0:
+        inner = [v.values() if isinstance(v, dict) else v for v in level]
+        level = [v for values in inner for v in values if type(v) not in SCALARS]
+        depth -= 1
+    return bool(level)
 
 
 def _is_identity(record: Mapping) -> bool:

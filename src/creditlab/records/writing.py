@@ -115,10 +115,15 @@ def fail(folder: Path, config: Mapping, error: BaseException | str, step: int | 
     None if it is not known), the traceback and the config.
     """
     trace = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
-    cause = f"{type(error).__name__}: {error}".splitlines()[0] if isinstance(error, BaseException) else error
+    cause = cause_of(error) if isinstance(error, BaseException) else error
     reached = "" if step is None else f"after step {step}\n\n"
     text = f"{cause}\n\n{reached}{trace}\n{to_json(config)}"
     write_whole(folder / "error.txt", lambda file: file.write(text.encode()))
+
+
+def cause_of(error: BaseException) -> str:
+    """The kind of an error and the first line of its message, if it has one (a MemoryError has none)."""
+    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
 
 
 def finish(

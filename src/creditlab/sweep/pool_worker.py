@@ -70,4 +70,5 @@ class PoolWorker:
         """How the process ended."""
         code = self.process.wait()
         name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        return f"the worker process ended with {name}"
+        hint = " (the memory was full, or someone killed it)" if code == -signal.SIGKILL else ""
+        return f"the worker process ended with {name}{hint}"

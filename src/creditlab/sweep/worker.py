@@ -104,7 +104,7 @@ def main() -> None:
             case Lost():
                 return "lost", str(error)
             case _:
-                return "failed", f"{type(error).__name__}: {error}"
+                return "failed", records.cause_of(error)
 
     answer({"ready": True})
     for order in orders():

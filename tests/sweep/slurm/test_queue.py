@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from creditlab import records
@@ -41,3 +43,12 @@ def test_a_submission_is_read_from_a_regular_file(tmp_path):
     (folder / "submission.json").symlink_to("/dev/zero")
     with pytest.raises(records.RecordError, match="is a link, which is not followed"):
         queue.submissions(tmp_path)
+
+
+def test_submissions_are_in_the_order_of_their_numbers_whatever_the_clock_was(tmp_path):
+    for number in (10, 9, 1):
+        folder = tmp_path / "slurm" / str(number)
+        folder.mkdir(parents=True)
+        queue.Submission(folder, [], []).write()
+        os.utime(folder / "submission.json", (100 - number, 100 - number))
+    assert [submission.folder.name for submission in queue.submissions(tmp_path)] == ["1", "9", "10"]

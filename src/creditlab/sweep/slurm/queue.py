@@ -57,9 +57,10 @@ class Submission:
 
 
 def submissions(sweep: Path) -> list[Submission]:
-    """The submissions of a sweep, in the order of time. Raises RecordError for one that cannot be read."""
+    """The submissions of a sweep, the earliest first. Raises RecordError for one that cannot be read."""
     read = []
-    for path in sorted((sweep / "slurm").glob("*/submission.json"), key=lambda path: path.stat().st_mtime):
+    paths = (sweep / "slurm").glob("*/submission.json")
+    for path in sorted(paths, key=lambda path: (len(path.parent.name), path.parent.name)):  # they are numbered
         try:
             content = json.loads(read_bytes(path, PLAN))
             arrays = [Array(**array) for array in content["arrays"]]
