@@ -13,7 +13,7 @@ from creditlab.analysis.table import STATISTICS, Statistic
 
 ROOMS = ("data", "effects", "agreement")
 OF_FOLDERS = (  # tables that read more of a run than its metrics: nothing is in them where there are no folders of runs
-    *("concordance", "concordance_pairs", "similarity", "similarity_pairs"),
+    *("concordance", "concordance_pairs", "seed_limit", "concordance_differences", "similarity", "similarity_pairs"),
     *("matched", "trajectories", "rdms"),
 )
 

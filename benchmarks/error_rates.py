@@ -109,8 +109,8 @@ def of_model(draws: int, cores: str) -> None:
             weights = [one.design.level_weights(("algorithm",), (i,)) for i in range(2)]
             pair = one.solved.estimate(weights[0] - weights[1])
             held = np.abs(pair.value) <= stats.t.isf(0.025, pair.df) * pair.error
-            found = (main <= 0.05, interaction <= 0.05, pooled(one) <= 0.05, held)
-            for key, each in zip(wrong, found, strict=True):
+            counted = (main <= 0.05, interaction <= 0.05, pooled(one) <= 0.05, held)
+            for key, each in zip(wrong, counted, strict=True):
                 wrong[key].append(each)
         rows.append([design, str(seeds), *(f"{100 * np.concatenate(each).mean():.1f}" for each in wrong.values())])
     columns = [

@@ -119,7 +119,7 @@ def concordance_pairs(sweep: Sweep) -> pd.DataFrame:
     },
     place=42,
 )
-def agreement(fits: Fits, margin: float | None = None) -> pd.DataFrame:
+def seed_limit(fits: Fits, margin: float | None = None) -> pd.DataFrame:
     """Whether the levels of each factor agree less than seeds leave, or as well within `margin` (by default MARGIN)."""
     rows = _against_seeds(fits.sweep, MARGIN if margin is None else margin)
     for column, asked in (("p", QUESTION), ("p_equivalent", EQUAL)):
@@ -130,7 +130,7 @@ def agreement(fits: Fits, margin: float | None = None) -> pd.DataFrame:
         [less & equivalent, less, equivalent], [f"{LESS}, by less than the margin", LESS, EQUIVALENT], NOT_SHOWN
     )
     rows = rows.assign(verdict=np.where(rows["p"].isna(), "", verdict))
-    return rows[list(agreement.columns)]
+    return rows[list(seed_limit.columns)]
 
 
 @statistic(
@@ -207,7 +207,7 @@ def _against_seeds(sweep: Sweep, margin: float) -> pd.DataFrame:
         about = {"dataset": dataset, "score": score, "raters": factor, "margin": margin}
         seeds = [of_rater.to_numpy() for _, of_rater in scores.groupby(level=0, sort=False)]
         rows.append(about | against_seeds(scores, margin) | {"noise_ceiling": noise_ceiling(seeds)})
-    return pd.DataFrame(rows, columns=[name for name in agreement.columns if name not in without])
+    return pd.DataFrame(rows, columns=[name for name in seed_limit.columns if name not in without])
 
 
 @once

@@ -137,7 +137,7 @@ def test_formats_agree(sweep, capsys):
         csv, parquet = pd.read_csv(report / f"{name}.csv"), pd.read_parquet(report / f"{name}.parquet")
         assert list(csv.columns) == list(parquet.columns)
         for column in csv:
-            if parquet[column].dtype == float:
+            if parquet[column].dtype == csv[column].dtype == float:
                 np.testing.assert_allclose(csv[column], parquet[column], rtol=1e-12)
         assert len((report / f"{name}.md").read_text().splitlines()) == len(csv) + 2
         assert (report / f"{name}.tex").read_text().count("\\\\\n") == len(csv) + 1

@@ -13,8 +13,8 @@ COLUMNS = {
     "levels": "metric factor level n_runs mean ci_low ci_high sd lowest highest",
     "concordance": "dataset score raters n_raters n_items W chi2 df p mean_spearman ci_low ci_high noise_ceiling floor "
     "F df1 df2 p_F p_permutation",
-    "agreement": "dataset score raters n_seeds within between difference ci_low ci_high upper t df p p_adjusted margin "
-    "p_equivalent p_equivalent_adjusted verdict noise_ceiling ceiling_low ceiling_high",
+    "seed_limit": "dataset score raters n_seeds within between difference ci_low ci_high upper t df p p_adjusted "
+    "margin p_equivalent p_equivalent_adjusted verdict noise_ceiling ceiling_low ceiling_high",
     "concordance_differences": "raters dataset_a score_a dataset_b score_b n_seeds W_a W_b difference ci_low ci_high t "
     "df p p_adjusted",
     "concordance_pairs": "dataset score raters rater_a rater_b spearman",

@@ -22,6 +22,7 @@ import pandas as pd
 
 from creditlab.analysis.catalogue import statistics
 from creditlab.analysis.data.sweep import Sweep
+from creditlab.analysis.names import outcome_of
 from creditlab.analysis.table import Table
 
 SHOWN = 4  # results that a sentence names
@@ -120,7 +121,7 @@ def outcome(frames: Frames) -> str | None:
     """The outcome of the sweep: the metric that has questions of its own."""
     tests = frames["multiplicity"]
     alone = [m for q, m in zip(tests["question"], tests["metric"], strict=True) if str(q).endswith(f": {m}")]
-    return next(iter(alone), None)
+    return next(iter(alone), None) or outcome_of(list(dict.fromkeys(frames["posthoc"]["metric"])))  # two seeds: no test
 
 
 def is_shown(frames: Frames, question: str, metric: str) -> bool:

@@ -14,8 +14,8 @@ LIMITS = {  # by the verdict of the table
     concordance.LESS: f"They agree less than seeds leave: {DROP}",
     f"{concordance.LESS}, by less than the margin": f"They agree a little less than seeds leave: {DROP}",
     concordance.EQUIVALENT: "They agree as well as two seeds of one level do, within {margin:fraction} in ρ",
-    concordance.NOT_SHOWN: "They are not shown to agree less than seeds leave: that two seeds of one level agree better "
-    "by {difference:fraction} in ρ may be chance",
+    concordance.NOT_SHOWN: "They are not shown to agree less than seeds leave: that two seeds of one level agree "
+    "better by {difference:fraction} in ρ may be chance",
 }
 SCORES = {"loss": "which samples are hard", "confusion": "which classes are confused with which"}
 
@@ -23,7 +23,7 @@ SCORES = {"loss": "which samples are hard", "confusion": "which classes are conf
 @says("concordance", 50)
 def _concordance(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
     """How far raters agree, and whether as well as two seeds of one rater do."""
-    table, limits = frames["concordance"], frames["agreement"]
+    table, limits = frames["concordance"], frames["seed_limit"]
     for row, line in table[table["raters"] != SEED].iterrows():
         text = (
             "On {dataset}, the {n_raters:count} levels of {raters} {verb} on {score}: Kendall's W "
@@ -36,7 +36,7 @@ def _concordance(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]
         keys = ["dataset", "score", "raters"]
         limit = limits[(limits[keys] == line[keys].to_numpy()).all(axis=1)]
         for at, of_seeds in limit[limit["verdict"] != ""].iterrows():
-            parts += sentence(f". {LIMITS[str(of_seeds['verdict'])]}", "agreement", at)
+            parts += sentence(f". {LIMITS[str(of_seeds['verdict'])]}", "seed_limit", at)
         yield Conclusion("Concordance", [*parts, "."], claim=above)
 
 

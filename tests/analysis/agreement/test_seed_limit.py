@@ -14,9 +14,9 @@ from creditlab.analysis.agreement.concordance import (
     EQUIVALENT,
     LESS,
     NOT_SHOWN,
-    agreement,
     concordance,
     concordance_differences,
+    seed_limit,
 )
 from creditlab.analysis.agreement.kendall import kendall_w
 from creditlab.analysis.agreement.seed_limit import against_seeds, difference, without_each_seed
@@ -119,11 +119,11 @@ def test_few_seeds_and_raters_of_their_own_seeds():
     assert np.isnan(one["within"])
     x = drawn(np.random.default_rng(0), 3, 0.5).reshape(9, -1)
     index = pd.MultiIndex.from_arrays([list("aaabbbccc"), list("012345678")])
-    own = against_seeds(pd.DataFrame(x, index=index))
-    assert (own["n_seeds"], own["df"]) == (9, 8)
+    lone = against_seeds(pd.DataFrame(x, index=index))
+    assert (lone["n_seeds"], lone["df"]) == (9, 8)
     pairs = [stats.spearmanr(x[i], x[j]).statistic for i in range(3) for j in range(3, 6)]
-    assert np.isfinite(own["p"])
-    assert own["between"] == pytest.approx(
+    assert np.isfinite(lone["p"])
+    assert lone["between"] == pytest.approx(
         np.mean(
             [
                 np.mean(pairs),
@@ -156,13 +156,13 @@ def test_of_a_sweep(folder):
                     {"test/loss": float(loss.mean())}, loss=loss, algorithm=algorithm, seed=seed, dataset=dataset
                 )
     fits = fit(load(folder.path))
-    rows = agreement(fits).frame.set_index("dataset")
+    rows = seed_limit(fits).frame.set_index("dataset")
     assert rows["verdict"].to_dict() == {"digits": LESS, "mnist": EQUIVALENT}
     assert (
         rows["noise_ceiling"] == concordance(fits).frame.query("raters == 'algorithm'")["noise_ceiling"].tolist()
     ).all()
     assert rows["noise_ceiling"].between(rows["ceiling_low"], rows["ceiling_high"]).all()
-    assert set(agreement(fits, margin=1e-6).frame["verdict"]) == {LESS, NOT_SHOWN}
+    assert set(seed_limit(fits, margin=1e-6).frame["verdict"]) == {LESS, NOT_SHOWN}
     row = concordance_differences(fits).frame.iloc[0]
     assert row[["raters", "dataset_a", "dataset_b", "n_seeds"]].tolist() == ["algorithm", "digits", "mnist", 6]
     assert row["ci_high"] < 0

@@ -70,7 +70,9 @@ def test_the_runs_of_a_report_give_the_analysis_of_their_sweep(small_sweep, tmp_
     assert (again.factors, again.outcomes) == (sweep.factors, sweep.outcomes)
     assert again.outcomes
     for ours, theirs in zip(tables(again), tables(sweep), strict=True):
-        pd.testing.assert_frame_equal(ours, theirs, rtol=1e-9)
+        of_all_tests = ["p_adjusted", "found", "level", "ci_low", "ci_high"]  # a table has fewer questions
+        apart = [column for column in of_all_tests if column in ours]
+        pd.testing.assert_frame_equal(ours.drop(columns=apart), theirs.drop(columns=apart), rtol=1e-9)
 
 
 def test_an_export_of_weights_and_biases(tmp_path):
@@ -153,7 +155,7 @@ def test_numbers_are_levels_in_their_order_and_metrics_that_do_not_vary_are_said
     sweep = load(written(tmp_path, frame), factors=["algorithm", "width"], metrics=["acc*", "constant"])
     assert sweep.runs["width"].dtype == np.int64
     assert sweep.problems == ["left out, constant: constant"]
-    assert sweep.primary == "accuracy"
+    assert sweep.outcome == "accuracy"
     assert sweep.name == "results.csv"
 
 

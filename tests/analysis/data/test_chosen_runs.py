@@ -56,7 +56,7 @@ def test_levels_have_their_natural_order_in_every_table(rates):
     }
     of_rule = pairs[pairs["factor"] == "algorithm"]
     assert set(zip(of_rule["level_a"], of_rule["level_b"], strict=True)) == {("r1", "r2"), ("r1", "r10"), ("r2", "r10")}
-    assert len(levels(sweep).frame) == 6
+    assert len(levels(fit(sweep)).frame) == 6
 
 
 def test_order_of_levels():

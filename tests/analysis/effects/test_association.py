@@ -119,9 +119,9 @@ def test_designs_that_leave_another_stratum():
 def test_the_outcome_is_accuracy_or_the_first_metric_of_behaviour():
     runs = of_the_sweep([])
     assert set(associated(runs, FACTORS, ["test/accuracy", "loss"])["outcome"]) == {"test/accuracy"}
-    runs = runs.rename(columns={"test/accuracy": "test/perplexity"})
-    assert set(associated(runs, FACTORS, ["loss", "test/perplexity"])["outcome"]) == {"test/perplexity"}
-    assert associated(sweep_complete(), FACTORS, METRICS).empty
+    runs = runs.rename(columns={"test/accuracy": "test/perplexity", "loss": "weights/a"})
+    assert set(associated(runs, FACTORS, ["weights/a", "test/perplexity"])["outcome"]) == {"test/perplexity"}
+    assert set(associated(sweep_complete(), FACTORS, METRICS)["outcome"]) == {"accuracy"}
 
 
 def test_runs_that_diverged_and_missing_values_take_no_part():

@@ -20,7 +20,10 @@ FACTORS = ["algorithm", "optimiser"]
 
 
 def geometry_of(runs: pd.DataFrame, metrics: list[str] = METRICS) -> Table:
-    return geometry(fit(Sweep.of(runs, FACTORS, metrics)))
+    """Of all `metrics` as internal ones."""
+    internal = {metric: f"weights/{metric}" for metric in METRICS}
+    names = [internal.get(metric, metric) for metric in metrics]
+    return geometry(fit(Sweep.of(runs.rename(columns=internal), FACTORS, names)))
 
 
 def test_the_numbers_of_vegan():
@@ -98,8 +101,9 @@ def test_families_and_what_is_left_out():
     )
     runs = runs.assign(**{"signals/c": runs["change_rank"].where(runs["algorithm"] != "fa"), "weights/d": 1.0})
     lost = (runs["seed"] == "3") & (runs["optimiser"] == "sgd") & (runs["algorithm"] == "bp")
-    metrics = ["test/accuracy", "weights/a", "weights/b", "weights/d", "change_rank", "signals/c"]
-    table = geometry_of(runs[~lost], metrics)
+    metrics = ["test/accuracy", "weights/a", "weights/b", "weights/d", "changes/rank", "signals/c"]
+    runs = runs.rename(columns={"change_rank": "changes/rank"})
+    table = geometry(fit(Sweep.of(runs[~lost], FACTORS, metrics)))
     rows = table.frame.set_index(["metrics", "term"])
     assert rows.loc[(ALL, "algorithm"), ["n_metrics", "n_seeds"]].tolist() == [3, 4]
     assert rows.loc[("weights", "algorithm"), ["n_metrics", "n_seeds"]].tolist() == [2, 4]

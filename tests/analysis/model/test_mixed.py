@@ -61,10 +61,10 @@ def test_one_seed_shared_by_accident():
 def test_a_level_with_seeds_of_its_own():
     """fa has run with seeds 5 to 9: its difference to bp rests on ten seeds in two groups, not on shared ones."""
     runs = data("sweep_complete")
-    own = runs.assign(seed=runs["seed"] + 5 * (runs["algorithm"] == "fa"))
-    design = build(own, FACTORS)
+    apart = runs.assign(seed=runs["seed"] + 5 * (runs["algorithm"] == "fa"))
+    design = build(apart, FACTORS)
     assert not design.complete
-    test = Mixed(design, own[["accuracy"]].to_numpy(float)).test(("algorithm",))
+    test = Mixed(design, apart[["accuracy"]].to_numpy(float)).test(("algorithm",))
     assert 4 < test.df2[0] < 14
     assert test.p[0] < 1e-3
 

@@ -30,25 +30,25 @@ def test_step_up_is_that_of_scipy(p):
 
 def test_by_hand():
     """Two of three questions are selected: tests have the level .05 · 2/3, and pairs their share of that."""
-    found = tree(by_question(a=[0.001, 0.04, 0.9], b=[0.02], c=[0.5, 0.6])).set_index(["question", "metric"])
+    answers = tree(by_question(a=[0.001, 0.04, 0.9], b=[0.02], c=[0.5, 0.6])).set_index(["question", "metric"])
     simes = {"a": 0.003, "b": 0.02, "c": 0.6}
-    assert found.loc[("a", "m0"), "p_adjusted"] == pytest.approx(max(0.003 * 3 / 2, 3 * simes["a"]))
-    assert found.loc[("a", "m1"), "p_adjusted"] == pytest.approx(0.06 * 3 / 2)
-    assert found.loc[("b", "m0"), "p_adjusted"] == pytest.approx(max(0.02 * 3 / 2, 3 / 2 * simes["b"]))
-    assert list(found["found"]) == [True, False, False, True, False, False]
-    assert found.loc[("a", "m0"), "level"] == pytest.approx(0.05 * 2 / 3 * 1 / 3)
-    assert found.loc[("b", "m0"), "level"] == pytest.approx(0.05 * 2 / 3)
-    assert found["level"].isna().sum() == 4
+    assert answers.loc[("a", "m0"), "p_adjusted"] == pytest.approx(max(0.003 * 3 / 2, 3 * simes["a"]))
+    assert answers.loc[("a", "m1"), "p_adjusted"] == pytest.approx(0.06 * 3 / 2)
+    assert answers.loc[("b", "m0"), "p_adjusted"] == pytest.approx(max(0.02 * 3 / 2, 3 / 2 * simes["b"]))
+    assert list(answers["found"]) == [True, False, False, True, False, False]
+    assert answers.loc[("a", "m0"), "level"] == pytest.approx(0.05 * 2 / 3 * 1 / 3)
+    assert answers.loc[("b", "m0"), "level"] == pytest.approx(0.05 * 2 / 3)
+    assert answers["level"].isna().sum() == 4
 
 
 @given(st.lists(st.lists(P, min_size=1, max_size=6), min_size=1, max_size=5))
 def test_found_is_p_adjusted_and_a_question_without_findings_has_none(groups):
-    found = tree(by_question(**{f"q{i}": p for i, p in enumerate(groups)}))
-    assert (found["found"] == (found["p_adjusted"] <= 0.05)).all()
-    assert (found["p_adjusted"] >= found["p"] * (1 - 1e-12)).all()
-    selected = found.groupby("question")["found"].any().sum()
+    answers = tree(by_question(**{f"q{i}": p for i, p in enumerate(groups)}))
+    assert (answers["found"] == (answers["p_adjusted"] <= 0.05)).all()
+    assert (answers["p_adjusted"] >= answers["p"] * (1 - 1e-12)).all()
+    selected = answers.groupby("question")["found"].any().sum()
     share = selected / len(groups)
-    for _, tests in found.groupby("question"):
+    for _, tests in answers.groupby("question"):
         if tests["found"].any():  # exactly those that the step-up at the reduced level selects
             expected = stats.false_discovery_control(tests["p"]) <= 0.05 * share * (1 + 1e-12)
             assert list(tests["found"]) == list(expected)

@@ -112,8 +112,8 @@ def test_components_give_back_the_variances_of_a_large_sweep():
     grid = np.indices(y.shape).reshape(3, -1)
     runs = pd.DataFrame({"seed": grid[0], "a": grid[1], "b": grid[2], "y": y.ravel()})
     model = Strata(build(runs, ["a", "b"]), runs[["y"]].to_numpy())
-    found = {name: value[0] for name, value in model.components().items()}
-    assert found == pytest.approx({"seed": 1, "seed:a": 0.49, "seed:b": 0, "residual": 0.25}, abs=0.2)
+    components = {name: value[0] for name, value in model.components().items()}
+    assert components == pytest.approx({"seed": 1, "seed:a": 0.49, "seed:b": 0, "residual": 0.25}, abs=0.2)
     assert model.effect_variance(("a",))[0] == pytest.approx(2 / 3, abs=0.1)
     assert model.effect_variance(("b",))[0] == pytest.approx(0, abs=0.01)
 
