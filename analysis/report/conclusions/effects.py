@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -37,7 +37,7 @@ def _outcome(frames: Frames, factors: Sequence[str]) -> Iterator[Conclusion]:
         over = f", averaged over {listed(others)}" if others else ""
         effect = frames["anova"].query("metric == @metric and term == @factor")
         if effect["found"].any():
-            yield Conclusion("Accuracy", _ranked(factor, rows, over, noun, form))
+            yield Conclusion("Accuracy", _ranked(factor, rows, over, noun, form, effect.index[0]))
         else:
             yield Conclusion("Accuracy", _not_shown(factor, rows, over, noun, form), claim=False)
         if len(simple):
@@ -59,11 +59,14 @@ def _not_shown(factor: str, rows: pd.DataFrame, over: str, noun: str, form: str)
     return ahead(rows.index[at], rows.iloc[at], text, form)
 
 
-def _ranked(factor: str, rows: pd.DataFrame, over: str, noun: str, form: str) -> list[Any]:
-    """Levels by their means: who is ahead of whom, and who is not shown to be behind."""
+def _ranked(factor: str, rows: pd.DataFrame, over: str, noun: str, form: str, effect: Hashable) -> list[Any]:
+    """Levels by their means: who is ahead, and who is not shown to be behind. `effect` is the row of the F test."""
     metric, shown = str(rows["metric"].iloc[0]), rows[rows["found"]]
     if shown.empty:
-        return [f"By {factor}, {noun} differs{over}, but no single pair of levels is shown to differ."]
+        text = (
+            f"By {factor}, {noun} differs{over} (p {{p_adjusted:p}}), but no single pair of levels is shown to differ."
+        )
+        return sentence(text, "anova", effect)
     means: dict[str, float] = {}
     for line in rows.to_dict("records"):
         means |= {line["level_a"]: line["mean_a"], line["level_b"]: line["mean_b"]}
