@@ -38,7 +38,7 @@ benchmarks: install # each once, at a tiny size, to show that it runs; those tha
 	$(BIN)/python -m benchmarks.analysis_speed --runs 200 --metrics 3 --items 200
 	$(BIN)/python -m benchmarks.attention --rounds 1
 	$(BIN)/python -m benchmarks.command_line --calls 1
-	$(BIN)/python -m benchmarks.error_rates --draws 2
+	$(BIN)/python -m benchmarks.error_rates --draws 1
 	$(BIN)/python -m benchmarks.es_rank --population 4 --rates 0.1 --seeds 1 --steps 20 --targets 0.1
 	$(BIN)/python -m benchmarks.step_time --rounds 1 --networks convnet
 	$(BIN)/python -m benchmarks.kill_storm --kills 3 --seeds 1

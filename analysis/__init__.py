@@ -60,9 +60,15 @@ def load(
 
 
 def fit(sweep: Sweep, *, strict: bool = False, order: int = 2, scales: Mapping[str, Kind] | None = None) -> Fits:
-    """Fit each metric that `sweep` wants tested, with interactions of up to `order` factors; see `model.fits`."""
-    from creditlab.analysis.model.fits import fit as fit_metrics
+    """Fit each metric that `sweep` wants tested, with interactions of up to `order` factors; see `model.fits`.
 
+    `scales` chooses the scale of metrics by pattern of their names. Raises AnalysisError for a pattern that no metric
+    matches.
+    """
+    from creditlab.analysis.model.fits import fit as fit_metrics
+    from creditlab.analysis.model.scales import check_patterns
+
+    check_patterns(scales or {}, sweep.outcomes)
     return fit_metrics(sweep, strict=strict, order=order, scales=scales)
 
 

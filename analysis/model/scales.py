@@ -11,12 +11,16 @@ difference on the scale, so that an interval excludes 0 on the one where it does
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
 from scipy import special
+
+from creditlab.analysis.names import AnalysisError
+from creditlab.hints import did_you_mean
 
 Kind = Literal["identity", "log", "logit"]
 KINDS: tuple[Kind, ...] = ("identity", "log", "logit")
@@ -79,6 +83,14 @@ def scale_of(metric: str, values: np.ndarray, chosen: dict[str, Kind] | None = N
             return Scale(note=f"{metric} is compared as it is: of how many samples it is the share is not known")
         return Scale("logit", samples)
     return Scale(kind)
+
+
+def check_patterns(chosen: Mapping[str, Kind], metrics: Sequence[str]) -> None:
+    """Raise AnalysisError for a pattern of `chosen` that matches none of `metrics`."""
+    for pattern in chosen:
+        if not any(fnmatchcase(metric, pattern) for metric in metrics):
+            hint = did_you_mean(pattern, metrics)
+            raise AnalysisError(f"no metric matches {pattern!r}, for which a scale is given.{hint}")
 
 
 def samples_behind(values: np.ndarray) -> int | None:

@@ -276,3 +276,10 @@ def test_notes_name_the_model_the_scheme_and_what_was_not_f_table():
     unit = runs.assign(**{"test/accuracy": np.round(np.random.default_rng(0).random(12), 2)})
     (first, *_) = anova(fitted(unit, FACTORS[:2], ["test/accuracy"])).notes
     assert first.endswith("(error strata); test/accuracy on the logit scale.")
+
+
+def test_the_noncentrality_is_that_of_r():
+    for case in numbers("small")["noncentral_F_interval"]:
+        f, df1, df2 = (np.array([float(case[key])]) for key in ("F", "df1", "df2"))
+        ends = [float(noncentrality(f, df1, df2, probability)[0]) for probability in (0.975, 0.025)]
+        assert ends == pytest.approx(case["lambda"], rel=1e-6)

@@ -10,6 +10,7 @@ from statsmodels.stats.power import TTestPower
 
 from creditlab.analysis.effects.power import power, power_of, seeds_for, smallest_shown
 from tests.analysis.frames import fitted, rows_of
+from tests.analysis.oracles import numbers
 
 
 def two_levels(rng: np.random.Generator, seeds: int = 5, metrics: int = 1) -> pd.DataFrame:
@@ -72,3 +73,8 @@ def test_the_upper_end_of_the_spread_is_above_it_four_times_in_five():
     table = rows_of(power, runs, ["algorithm"], [f"m{i}" for i in range(2000)])
     assert len(table) == 2000
     assert (table["sd_high"] > 1).mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_the_smallest_difference_is_that_of_r():
+    for case in [*numbers("small")["power"], *numbers("small")["mde_bonferroni3"]]:
+        assert smallest_shown(case["n"], case.get("alpha", 0.05)) == pytest.approx(case["mde_sd_units"], rel=1e-5)

@@ -57,6 +57,25 @@ def test_a_split_plot(key, blocks):
     compare(model, numbers("cake")[key], {":".join(term): at for term, at in design.columns_of.items()})
 
 
+@pytest.mark.parametrize("by", ["recipe", "recipe|temperature"])
+def test_pairs_are_those_of_emmeans(by):
+    """Estimate, standard error and Kenward and Roger's degrees of freedom, marginal and inside a temperature."""
+    runs = data("cake", "replicate")
+    design = build(runs, ["recipe", "temperature"])
+    z = [indicators(runs["seed"]), indicators(runs["seed"], runs["recipe"])]
+    model = Reml(design.matrix(), z, runs[["angle"]].to_numpy(float))
+    cells = design.matrix(design.grid)
+    for row in numbers("cake")["mixed"][f"pairs_kenward_roger|{by}"]:
+        term = tuple(by.split("|"))
+        at = [design.levels[1].index(str(row["temperature"]))] if len(term) > 1 else []
+        a, b = (design.levels[0].index(level) for level in row["contrast"].split(" - "))
+        weights = design.level_weights(term, (a, *at)) - design.level_weights(term, (b, *at))
+        value, error, df = model.solutions[0].estimate(weights @ cells)
+        ours = [value * model.spread[0], error * model.spread[0]]
+        assert ours == pytest.approx([row["estimate"], row["SE"]], rel=1e-5)
+        assert df == pytest.approx(row["df"], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "key", "slopes"),
     [

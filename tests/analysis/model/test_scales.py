@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditlab.analysis.model.scales import Scale, samples_behind, scale_of
+from creditlab.analysis.model.design import build
+from creditlab.analysis.model.scales import Scale, check_patterns, samples_behind, scale_of
+from creditlab.analysis.model.strata import Strata
+from creditlab.analysis.names import AnalysisError
+from tests.analysis.oracles import data, numbers
 
 SCALES = [Scale("logit", 360), Scale("logit"), Scale("log"), Scale()]
 INSIDE = st.floats(0.01, 0.99)
@@ -58,3 +62,18 @@ def test_a_difference_is_that_of_the_two_levels(scale, a, b):
 def test_an_interval_excludes_0_on_the_one_scale_where_it_does_on_the_other(scale, middle, difference):
     around = scale.of(np.array(middle))
     assert np.sign(np.round(scale.difference(around, np.array(difference)), 12)) in (0, np.sign(difference))
+
+
+def test_a_pattern_that_no_metric_matches_is_an_error():
+    check_patterns({"test/*": "log"}, ["test/loss"])
+    with pytest.raises(AnalysisError, match=r"no metric matches 'test/los'.*Did you mean test/loss"):
+        check_patterns({"test/los": "log"}, ["test/loss"])
+
+
+def test_accuracy_on_the_logit_scale_as_r_tests_it():
+    """The plain logit in R; that of right and wrong answers plus a half each hardly differs from it."""
+    runs, term = data("sweep_complete"), ("algorithm",)
+    design, accuracy = build(runs, ["algorithm", "optimiser"]), runs[["accuracy"]].to_numpy(float)
+    plain, counted = (Strata(design, Scale("logit", n).of(accuracy)).test(term).f[0] for n in (None, 359))
+    assert plain == pytest.approx(numbers()["logit_accuracy_algorithm_F"], rel=1e-9)
+    assert counted == pytest.approx(plain, rel=0.03)
