@@ -6,7 +6,7 @@ import pytest
 
 from creditlab.parts import assemble
 from creditlab.sweep import trial
-from creditlab.sweep.trial import Trials, orders
+from creditlab.sweep.trial import Trials, is_own, orders
 from tests.common import SMALL, options
 
 
@@ -35,6 +35,13 @@ def test_a_loss_that_does_not_fit_the_labels_is_refused_before_the_first_run(cre
     problem = "creditlab: algorithm=squared with architecture=mlp on dataset=digits: RuntimeError: The size of tensor"
     assert problem in answer.err
     assert not (rules / "multirun").exists()
+
+
+def test_only_parts_of_the_users_own_are_tried(plan):
+    config = plan(*SMALL, "algorithm=fa").config
+    assert not is_own(config)
+    assert is_own(config | {"algorithm": {"_target_": "bad_rules.Squared"}})
+    assert is_own(config | {"dataset": {**config["dataset"], "more": [{"_target_": "my.Thing"}]}})
 
 
 def test_no_rule_of_ours_is_refused(plan):

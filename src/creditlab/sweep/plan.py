@@ -90,7 +90,8 @@ def preflight(runs: Sequence[Planned], devices: Sequence[str] = (), together: in
     """Build each combination of parts among `runs` once, so that parts that do not fit together are reported before
     anything starts. If `devices` replace those of the runs, the first of them is used. Raises ConfigError, also for
     runs that cannot be trained `together`. Prints which metrics find nothing to observe. If there are several runs, one
-    step of each distinct rule is tried, too: a single run shows by itself whether it can be trained.
+    step of each distinct rule is tried, too, where a part is the user's own: a single run shows by itself whether it
+    can be trained.
     """
     if not runs:
         return
@@ -117,7 +118,8 @@ def _build(runs: Sequence[Planned], devices: Sequence[str], together: int, trial
             if together > 1:
                 check_together(run.config, parts, together)
             lacking |= {f"{name} ({', '.join(things)})" for name, things in parts.instruments.lacking().items()}
-            if trials is not None and (kind := _without_numbers(config, trial.PARTS)) not in tried:
+            kind = _without_numbers(config, trial.PARTS)
+            if trials is not None and kind not in tried and trial.is_own(config):
                 tried.add(kind)
                 trials.add(config, parts)
             if (kind := _without_numbers(config, REHEARSED)) not in rehearsed:

@@ -1,4 +1,5 @@
-"""One step of each distinct rule of a sweep, tried before the first run in a process of its own.
+"""One step of each distinct rule of a sweep that has parts of the user's own, tried before the first run in a process
+of its own. That creditlab's own parts take their step together is what its tests are for.
 
     in    for each trial: the config, the task, the inputs and labels of one batch, as `torch.save` writes them
     out   {"trial": 3} when the trial with this number begins, {"trial": 3, "problem": "…"} if it raised an error
@@ -29,10 +30,10 @@ PARTS = ("algorithm", "architecture", "dataset", "precision")  # that decide whe
 
 
 class Trials:
-    """The trials of a sweep. A process starts to import at once, while this one builds the parts of the runs."""
+    """The trials of a sweep. With the first one a process starts to import, while this one builds further parts."""
 
     def __init__(self) -> None:
-        self.process = _start()
+        self.process: subprocess.Popen[bytes] | None = None
         self.names: list[str] = []  # by trial: the part of the config that an error would be in
         self.orders: list[bytes] = []
 
@@ -40,6 +41,7 @@ class Trials:
         """Try the rule of `config` on a batch of its own size."""
         import torch
 
+        self.process = self.process or _start()
         samples = min(config["training"]["batch_size"], len(parts.dataset.train_y))
         x, y = parts.dataset.batch(torch.arange(samples, device=parts.dataset.train_y.device))
         content = {"config": json.dumps(config), "task": asdict(parts.dataset.task), "x": x.cpu(), "y": y.cpu()}
@@ -53,10 +55,11 @@ class Trials:
     def problem(self) -> str | None:
         """The first error of a trial, with the part of the config in which it happened; None if there is none."""
         first, until = 0, time.monotonic() + SECONDS
-        while self.process and first < len(self.orders):
+        while first < len(self.orders) and (process := self.process or _start()):
+            self.process = process
             orders = b"".join(len(order).to_bytes(8, "big") + order for order in self.orders[first:])
             try:
-                answers, _ = self.process.communicate(orders, timeout=max(0.0, until - time.monotonic()))
+                answers, _ = process.communicate(orders, timeout=max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 return None
             begun = 0
@@ -65,11 +68,10 @@ class Trials:
                 if "problem" in answer:
                     return f"{self.names[first + answer['trial']]}: {answer['problem']}"
                 begun = answer["trial"] + 1
-            if not begun or not self.process.returncode:
+            if not begun or not process.returncode:
                 return None
             first += begun  # the last one that began has taken the process down
-            if first < len(self.orders):
-                self.process = _start()
+            self.process = None
         return None
 
     def __enter__(self) -> Trials:
@@ -79,6 +81,22 @@ class Trials:
         if self.process:
             self.process.kill()
             self.process.communicate()
+
+
+def is_own(config: Mapping[str, Any]) -> bool:
+    """Whether a part of PARTS is not creditlab's."""
+
+    def targets(value: Any) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            if "_target_" in value:
+                yield str(value["_target_"])
+            for inner in value.values():
+                yield from targets(inner)
+        elif isinstance(value, list | tuple):
+            for inner in value:
+                yield from targets(inner)
+
+    return any(not target.startswith("creditlab.") for target in targets([config[part] for part in PARTS]))
 
 
 def _start() -> subprocess.Popen[bytes] | None:
