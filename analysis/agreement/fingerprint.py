@@ -37,7 +37,7 @@ from creditlab.analysis.agreement.classifiers import (
     recall_weights,
 )
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.model.fits import Fits
+from creditlab.analysis.model.fits import SQUARES, Fits
 from creditlab.analysis.model.permutation import blocks, shuffled
 from creditlab.analysis.model.questions import question
 from creditlab.analysis.names import BEHAVIOUR, SEED, coded, labels, level_order
@@ -246,11 +246,11 @@ def _standardised(values: np.ndarray, train: np.ndarray, test: np.ndarray) -> tu
 
 
 def usable_metrics(runs: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
-    """Those of `metrics` that are finite in every run, and vary."""
+    """Those of `metrics` that are finite in every run, vary, and have values whose squares can be summed."""
     if runs.empty:
         return []
     values = runs[list(metrics)].to_numpy(dtype=float)
-    varies = np.isfinite(values).all(axis=0)
+    varies = (np.abs(values) < SQUARES[1]).all(axis=0)  # so finite, too
     varies[varies] = np.ptp(values[:, varies], axis=0) > 1e-12 * np.abs(values[:, varies]).max(axis=0, initial=0)
     return [metric for metric, used in zip(metrics, varies, strict=True) if used]
 

@@ -163,3 +163,8 @@ def test_blocks_follow_the_seeds_where_levels_share_them():
     block = blocks(shared, "algorithm", ["optimiser"])
     for draw in shuffled(level, block, 5, np.random.default_rng(0)):
         assert all(sorted(draw[block == b]) == [0, 1, 2] for b in set(block))
+
+
+def test_a_metric_whose_squares_overflow_takes_no_part():
+    runs = pd.DataFrame({"w/a": [1.0, 2.0], "w/b": [1e200, 2e200], "w/c": [np.nan, 1.0], "w/d": [3.0, 3.0]})
+    assert usable_metrics(runs, list(runs)) == ["w/a"]
