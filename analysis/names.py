@@ -21,6 +21,7 @@ BEHAVIOUR = (
     *("acc", "loss", "error", "score", "reward", "return", "f1", "auc", "perplexity"),
 )
 LEVEL = 0.95  # of every confidence interval
+SQUARES = 1e-140, 1e140  # the sizes of values whose squares can be summed
 ALPHA = 0.05  # a p below this counts as shown
 
 

@@ -37,10 +37,10 @@ from creditlab.analysis.agreement.classifiers import (
     recall_weights,
 )
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.model.fits import SQUARES, Fits
+from creditlab.analysis.model.fits import Fits
 from creditlab.analysis.model.permutation import blocks, shuffled
 from creditlab.analysis.model.questions import question
-from creditlab.analysis.names import BEHAVIOUR, SEED, coded, labels, level_order
+from creditlab.analysis.names import BEHAVIOUR, SEED, SQUARES, coded, labels, level_order
 from creditlab.analysis.table import once, stacked, statistic
 
 TARGETS = ("algorithm", "optimiser")

@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from creditlab import records
 from creditlab.analysis.data.nested import set_aside
-from creditlab.analysis.names import SEED, AnalysisError, outcome_of, some
+from creditlab.analysis.names import SEED, SQUARES, AnalysisError, outcome_of, some
 from creditlab.analysis.table import FURTHER, statistic
 from creditlab.hints import did_you_mean
 
@@ -99,6 +100,15 @@ class Sweep:
     def complete(self) -> pd.DataFrame:
         """Of these, the runs that did not diverge."""
         return self.usable[self.usable["status"] == "complete"]
+
+    @cached_property
+    def comparable(self) -> list[str]:
+        """The outcomes whose values have squares that can be summed."""
+        if self.runs.empty or not self.outcomes:
+            return []
+        largest = self.complete[self.outcomes].astype(float).replace([np.inf, -np.inf], np.nan).abs().max()
+        beyond = (largest > SQUARES[1]) | ((largest > 0) & (largest < SQUARES[0]))
+        return [metric for metric in self.outcomes if not beyond[metric]]
 
     @property
     def outcome(self) -> str | None:

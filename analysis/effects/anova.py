@@ -26,6 +26,7 @@ from creditlab.analysis.table import once, statistic
 
 MODELS = 8  # that the notes name
 BISECTIONS = 60
+LARGEST = 1e6  # noncentrality: of more, the share is 1 to all digits that anyone reads
 
 
 def question_of(term: str, metric: str, outcome: str | None) -> str:
@@ -64,7 +65,8 @@ def terms(fits: Fits) -> pd.DataFrame:
 
 def _of_term(fit: Fit, term: Term, name: str) -> pd.DataFrame:
     test = fit.tests[term]
-    low, high = omega_interval(test.f, test.df1, test.df2, test.units)
+    f = np.where(np.isnan(test.p), np.nan, test.f)  # too few seeds for a verdict have no interval either
+    low, high = omega_interval(f, test.df1, test.df2, test.units)
     solved = fit.solved
     cells = solved.cell_squares if isinstance(solved, Strata) else np.full(len(test.f), np.nan)
     return pd.DataFrame(
@@ -137,15 +139,15 @@ def omega_interval(f: np.ndarray, df1: np.ndarray, df2: np.ndarray, units: int) 
 
 
 def noncentrality(f: np.ndarray, df1: np.ndarray, df2: np.ndarray, probability: float) -> np.ndarray:
-    """λ for which noncentral F(λ) lies below `f` with `probability`; 0 where F(0) does so more rarely. Elementwise."""
+    """λ for which noncentral F(λ) lies below `f` with `probability`; between 0 and LARGEST. Elementwise."""
     f, df1, df2 = np.broadcast_arrays(np.asarray(f, float), np.asarray(df1, float), np.asarray(df2, float))
     least = np.zeros_like(f)
-    most = 4 * (f * df1 + df1 + 10)
+    most = np.minimum(4 * (f * df1 + df1 + 10), LARGEST)
     for _ in range(BISECTIONS):
-        short = special.ncfdtr(df1, df2, most, f) > probability
-        if not short.any() or most.max() > 1e12:
+        short = (special.ncfdtr(df1, df2, most, f) > probability) & (most < LARGEST)
+        if not short.any():
             break
-        most = np.where(short, 2 * most, most)
+        most = np.where(short, np.minimum(2 * most, LARGEST), most)
     for _ in range(BISECTIONS):
         middle = (least + most) / 2
         below = special.ncfdtr(df1, df2, middle, f) > probability  # falls with λ

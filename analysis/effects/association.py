@@ -73,7 +73,7 @@ def _associated(sweep: Sweep) -> pd.DataFrame:
     outcome, runs = sweep.outcome or outcome_of(sweep.metrics), sweep.complete
     words = labels(runs[[*sweep.factors, SEED]])
     factors = [factor for factor in sweep.factors if len(set(words[factor])) > 1]
-    metrics = [metric for metric in sweep.outcomes if metric != outcome]
+    metrics = [metric for metric in sweep.comparable if metric != outcome]
     if outcome is None or not factors or not metrics:
         return pd.DataFrame(columns=columns)
     points = runs[[outcome, *metrics]].astype(float).groupby([words[name] for name in (*factors, SEED)]).mean()

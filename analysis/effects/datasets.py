@@ -92,13 +92,13 @@ def _compared(sweep: Sweep, over: str) -> pd.DataFrame:
     if not over or sweep.complete.empty:
         return pd.DataFrame(columns=columns)
     runs, words = sweep.complete, labels(sweep.complete[sweep.factors])
-    values = runs[sweep.outcomes].astype(float)
+    values = runs[sweep.comparable].astype(float)
     rows = []
     for factor in (f for f in sweep.factors if f != over):
         others = [f for f in sweep.factors if f not in (over, factor)]
         means = values.groupby([words[name] for name in (over, factor, *others)]).mean()
         levels = sorted(set(words[factor]), key=level_order)
-        for metric in sweep.outcomes:
+        for metric in sweep.comparable:
             cells = means.pivot_table(metric, over, [factor, *others]).dropna()  # data sets with each cell of any
             table = cells.T.groupby(level=factor).mean().T
             if table.shape[1] > 1 and len(table) > 1:

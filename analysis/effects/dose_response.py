@@ -43,7 +43,7 @@ def numeric(sweep: Sweep) -> list[str]:
 def _points(sweep: Sweep, factor: str) -> pd.DataFrame:
     """The mean over the runs of each level and seed (the index, in order) of each metric (a column)."""
     runs = sweep.complete
-    values = runs[sweep.outcomes].astype(float)
+    values = runs[sweep.comparable].astype(float)
     keys = [runs[factor].astype(float).rename("level"), labels(runs[[SEED]])[SEED]]
     return values.where(np.isfinite(values)).groupby(keys).mean()
 
@@ -138,7 +138,7 @@ def responses(sweep: Sweep) -> pd.DataFrame:
         designs: dict[bytes, _Curves] = {}  # metrics with values for the same runs share one
         points = _points(sweep, factor)
         levels, seeds = points.index.get_level_values(0).to_numpy(), pd.factorize(points.index.get_level_values(1))[0]
-        for metric in sweep.outcomes:
+        for metric in sweep.comparable:
             y = points[metric].to_numpy()
             present = ~np.isnan(y)
             y = y[present]

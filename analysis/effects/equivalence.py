@@ -154,7 +154,7 @@ def margins_of(metrics: list[str], margin: Mapping[str, float], spread: float | 
 def _tested(sweep: Sweep, margin: Mapping[str, float], spread: float | None) -> pd.DataFrame:
     """The rows of `equivalence` but for p_adjusted and outcome."""
     columns = [name for name in equivalence.columns if name not in ("p_adjusted", "outcome")]
-    chosen = margins_of(sweep.outcomes, margin, spread)
+    chosen = margins_of(sweep.comparable, margin, spread)
     if not chosen or sweep.complete.empty:
         return pd.DataFrame(columns=columns)
     largest = sweep.complete[list(chosen)].astype(float).abs().max()

@@ -83,7 +83,7 @@ def _question(fits: Fits) -> pd.DataFrame:
 def _tested(sweep: Sweep) -> tuple[pd.DataFrame, list[str]]:
     """The rows of `geometry` but for p_adjusted, and the notes."""
     columns = [name for name in geometry.columns if name != "p_adjusted"]
-    internal = [metric for metric in sweep.outcomes if not metric.startswith(BEHAVIOUR)]
+    internal = [metric for metric in sweep.comparable if not metric.startswith(BEHAVIOUR)]
     if len(internal) < 2 or not sweep.factors or sweep.complete.empty:
         return pd.DataFrame(columns=columns), []
     means, notes = complete(of_sweep(sweep, internal))

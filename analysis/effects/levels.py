@@ -36,7 +36,7 @@ def levels(fits: Fits) -> pd.DataFrame:
     for a metric that cannot be fitted, and the interval where a level rests on fewer than three seeds.
     """
     sweep = fits.sweep
-    complete, metrics = sweep.complete, sweep.outcomes
+    complete, metrics = sweep.complete, sweep.comparable
     parts = []
     for factor in sweep.factors:
         groups = complete[metrics].groupby(labels(complete[[factor]])[factor])

@@ -86,7 +86,7 @@ class BySeed:
 
 def of_sweep(sweep: Sweep, metrics: Sequence[str] | None = None) -> BySeed:
     """The means of the runs of a sweep that did not diverge; of all outcomes unless `metrics` are given."""
-    names = list(sweep.outcomes if metrics is None else metrics)
+    names = list(sweep.comparable if metrics is None else metrics)
     return BySeed.of(sweep.complete, sweep.factors, names)
 
 

@@ -27,11 +27,10 @@ from creditlab.analysis.model.mixed import Mixed
 from creditlab.analysis.model.scales import Kind, Scale, scale_of
 from creditlab.analysis.model.strata import Strata
 from creditlab.analysis.model.tests import Test
-from creditlab.analysis.names import SEED, AnalysisError, labels, level_order
+from creditlab.analysis.names import SEED, SQUARES, AnalysisError, labels, level_order
 from creditlab.analysis.table import once
 
 ROUNDING = 1e-12  # of the largest value: what varies less than this does not vary
-SQUARES = 1e-140, 1e140  # the sizes of values whose squares can be summed
 
 BEYOND = f"its values are not between {SQUARES[0]:g} and {SQUARES[1]:g}, so that their squares cannot be summed"
 EXACT = "does not vary within cells: nothing to test against"
