@@ -128,6 +128,8 @@ def r_of(centred: np.ndarray, values: np.ndarray, df: int) -> np.ndarray:
     only be ±1, and where a column varies no more than rounding lets `values` vary.
     """
     x, y = centred[:, 1:], centred[:, :1]
+    if not len(centred):
+        return np.full(x.shape[1], np.nan)
     length = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
     least = ROUNDING * np.sqrt(len(centred)) * np.abs(values).max(axis=0)
     varies = (np.sqrt((centred**2).sum(axis=0)) > least) & (df > 1)

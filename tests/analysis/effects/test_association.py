@@ -10,7 +10,7 @@ from statsmodels.formula.api import ols
 
 from creditlab.analysis import fit
 from creditlab.analysis.data.sweep import Sweep
-from creditlab.analysis.effects.association import association, residual_stratum, within
+from creditlab.analysis.effects.association import association, r_of, residual_stratum, within
 from tests.analysis.oracles import METRICS, sweep_complete
 
 FACTORS = ["algorithm", "optimiser"]
@@ -141,3 +141,12 @@ def test_one_seed_bears_no_test():
     rows = associated(of_the_sweep([]).query("seed == '0'"), FACTORS, ["test/accuracy", "loss"]).loc["loss"]
     assert rows["p"].isna().all()
     assert np.isfinite(rows.loc["between cells", "r"])
+
+
+def test_without_a_point_in_the_stratum_there_is_no_r():
+    """Two algorithms of two seeds each, of which no seed has both."""
+    runs = pd.DataFrame({"algorithm": ["bp", "bp", "fa", "fa"], "seed": [0, 1, 2, 3], "status": "complete"})
+    runs = runs.assign(**{"test/accuracy": [0.1, 0.2, 0.3, 0.5], "w/a": [1.0, 2.0, 2.0, np.nan]})
+    rows = associated(runs, ["algorithm"], ["test/accuracy", "w/a"])
+    assert rows.loc[rows["scope"] == "within cells", "p"].isna().all()
+    assert np.isnan(r_of(np.zeros((0, 2)), np.zeros((0, 2)), 0)).all()
