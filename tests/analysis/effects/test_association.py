@@ -147,6 +147,5 @@ def test_without_a_point_in_the_stratum_there_is_no_r():
     """Two algorithms of two seeds each, of which no seed has both."""
     runs = pd.DataFrame({"algorithm": ["bp", "bp", "fa", "fa"], "seed": [0, 1, 2, 3], "status": "complete"})
     runs = runs.assign(**{"test/accuracy": [0.1, 0.2, 0.3, 0.5], "w/a": [1.0, 2.0, 2.0, np.nan]})
-    rows = associated(runs, ["algorithm"], ["test/accuracy", "w/a"])
-    assert rows.loc[rows["scope"] == "within cells", "p"].isna().all()
+    assert association(fit(Sweep.of(runs, ["algorithm"], ["test/accuracy", "w/a"]))).frame["p"].isna().all()
     assert np.isnan(r_of(np.zeros((0, 2)), np.zeros((0, 2)), 0)).all()
