@@ -37,6 +37,11 @@ def outcome_of(metrics: Sequence[str]) -> str | None:
     return OUTCOME if OUTCOME in metrics else next(iter([*accuracies, *behaviour]), None)
 
 
+def lower_is_better(metric: str) -> bool:
+    """Whether less of `metric` is better: a loss, an error, a perplexity."""
+    return any(word in metric for word in ("loss", "error", "perplexity"))
+
+
 def family(metric: str) -> str:
     """The family of a metric: *behaviour* (test, validation, train), or what stands before the first slash of its name
     (weights, changes, activations, signals, …)."""

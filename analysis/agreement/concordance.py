@@ -23,7 +23,6 @@ from creditlab.analysis.agreement.kendall import (
     permutation_p,
 )
 from creditlab.analysis.agreement.seed_limit import (
-    LEAST_SEEDS,
     MARGIN,
     against_seeds,
     difference,
@@ -31,6 +30,7 @@ from creditlab.analysis.agreement.seed_limit import (
 )
 from creditlab.analysis.data.ratings import rate
 from creditlab.analysis.data.sweep import Sweep
+from creditlab.analysis.model.design import LEAST_SEEDS
 from creditlab.analysis.model.fits import Fits
 from creditlab.analysis.model.questions import adjusted, question
 from creditlab.analysis.names import ALPHA, SEED, level_order
@@ -188,7 +188,7 @@ def _question(fits: Fits) -> pd.DataFrame:
 
 
 def _name(rows: pd.DataFrame) -> pd.Series:
-    """What a row of `agreement` is called in the tree of questions."""
+    """What a row of `seed_limit` is called in the tree of questions."""
     return rows["dataset"].astype(str) + ", " + rows["score"].astype(str) + ": " + rows["raters"].astype(str)
 
 
@@ -200,7 +200,7 @@ def _pair_name(rows: pd.DataFrame) -> pd.Series:
 
 @once
 def _against_seeds(sweep: Sweep, margin: float) -> pd.DataFrame:
-    """The rows of `agreement` but for what is adjusted, and the verdict."""
+    """The rows of `seed_limit` but for what is adjusted, and the verdict."""
     without = ("p_adjusted", "p_equivalent_adjusted", "verdict")
     rows = []
     for (dataset, score, factor), scores in _compared(sweep).scores.items():

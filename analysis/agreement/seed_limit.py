@@ -20,11 +20,11 @@ import pandas as pd
 from scipy import stats
 
 from creditlab.analysis.agreement.kendall import kendall_w
+from creditlab.analysis.model.design import LEAST_SEEDS
 from creditlab.analysis.model.jackknife import jackknife
 from creditlab.analysis.names import LEVEL
 
 MARGIN = 0.05  # in ρ
-LEAST_SEEDS = 3
 
 
 def against_seeds(scores: pd.DataFrame, margin: float = MARGIN) -> dict[str, float]:

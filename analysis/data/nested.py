@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from creditlab.analysis.names import SEED, labels, level_order, outcome_of, some
+from creditlab.analysis.names import SEED, labels, level_order, lower_is_better, outcome_of, some
 
 VALIDATION = "validation/accuracy"
 
@@ -51,7 +51,7 @@ def set_aside(
 def _best(runs: pd.DataFrame, others: Sequence[str], keys: Sequence[str], by: str) -> pd.Series:
     """Which runs of one option have the best combination of `keys` for their seed and combination of `others`."""
     words = labels(runs[[*others, *keys, SEED]])
-    sign = -1.0 if by.endswith(("loss", "error")) else 1.0
+    sign = -1.0 if lower_is_better(by) else 1.0
     score = (sign * runs[by]).where(runs["status"] == "complete", -np.inf).fillna(-np.inf)
     best = pd.Series(False, index=runs.index)
     for _, cell in words.groupby(list(others)) if others else [((), words)]:

@@ -23,12 +23,11 @@ from scipy import stats
 from creditlab.analysis.data.sweep import Sweep
 from creditlab.analysis.model.fits import Fits
 from creditlab.analysis.model.intervals import half_width
-from creditlab.analysis.model.questions import adjusted, question
-from creditlab.analysis.names import LEVEL, SEED, labels, level_order, outcome_of
+from creditlab.analysis.model.questions import adjusted, pair_name, question
+from creditlab.analysis.names import LEVEL, SEED, labels, level_order, lower_is_better
 from creditlab.analysis.table import once, stacked, statistic
 
 QUESTION = "divergence"
-LOWER_IS_BETTER = ("loss", "error", "perplexity")  # what the name of such an outcome contains
 
 
 @statistic(
@@ -93,7 +92,7 @@ def divergence(sweep: Sweep) -> pd.DataFrame:
 def divergence_pairs(fits: Fits) -> pd.DataFrame:
     """The levels of each factor compared by how many of their runs diverged, and by worst rank."""
     rows = _compared(fits.sweep)
-    p = _name(rows).map(adjusted(fits, QUESTION)).astype(float)
+    p = pair_name(rows).map(adjusted(fits, QUESTION)).astype(float)
     return rows.assign(p_adjusted=p)[list(divergence_pairs.columns)]
 
 
@@ -101,7 +100,7 @@ def divergence_pairs(fits: Fits) -> pd.DataFrame:
 def _question(fits: Fits) -> pd.DataFrame:
     """Whether two levels diverge at different rates."""
     rows = _compared(fits.sweep)
-    return pd.DataFrame({"metric": _name(rows), "p": rows["p"]}).assign(question=QUESTION)
+    return pd.DataFrame({"metric": pair_name(rows), "p": rows["p"]}).assign(question=QUESTION)
 
 
 def clopper_pearson(x: int, n: int) -> tuple[float, float]:
@@ -117,27 +116,22 @@ def sign_test(first: int, second: int) -> float:
     return float(stats.binomtest(first, total, 0.5).pvalue) if total else 1.0
 
 
-def _name(rows: pd.DataFrame) -> pd.Series:
-    """What a test is called in the tree of questions."""
-    return rows["factor"].astype(str) + "=" + rows["level_a"].astype(str) + ", " + rows["level_b"].astype(str)
-
-
 @once
 def _compared(sweep: Sweep) -> pd.DataFrame:
     """The rows of `divergence_pairs` but for p_adjusted."""
     columns = [name for name in divergence_pairs.columns if name != "p_adjusted"]
-    runs, outcome = sweep.usable, outcome_of(sweep.metrics)
+    runs, outcome = sweep.usable, sweep.outcome
     if not (runs["status"] == "diverged").any():
         return pd.DataFrame(columns=columns)
     words = labels(runs[[*sweep.factors, SEED]])
     lost = runs["status"] == "diverged"
     score = runs[outcome].astype(float) if outcome else pd.Series(np.nan, runs.index)
-    if outcome and any(word in outcome for word in LOWER_IS_BETTER):
-        score = -score
+    lower = outcome is not None and lower_is_better(outcome)
+    score = -score if lower else score
     table = words.assign(lost=lost.astype(float), score=score.where(~lost))
     tables = [pd.DataFrame(_pairs(table, factor, sweep.factors)) for factor in sweep.factors]
     rows = stacked([each.assign(outcome=outcome or "") for each in tables], columns)
-    if outcome and any(word in outcome for word in LOWER_IS_BETTER):
+    if lower:
         ends = rows[["difference", "ci_high", "ci_low"]].to_numpy(float)
         rows[["difference", "ci_low", "ci_high"]] = -ends
     return rows

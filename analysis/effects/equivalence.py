@@ -7,9 +7,9 @@ With d_s the difference between two levels for seed s (mean over the other facto
     margin of k standard            equivalent if |t| < √F⁻¹(.05; 1, S − 1, S k²), with t = d̄ √S / sd(d)
     deviations over seeds           (Wellek 2010, Testing statistical hypotheses of equivalence, ch. 5)
 
-The margin must be named before looking. Levels *differ* where the test of no difference, with Bonferroni's correction
-over the pairs of the factor, has p ≤ .05. There are four outcomes: *differ*, *equivalent within the margin*, *differ,
-by less than the margin*, *undecided*. A difference that is not shown is undecided, never the same.
+The margin must be named before looking. Levels *differ* where `posthoc` finds that they do. There are four outcomes:
+*differ*, *equivalent within the margin*, *differ, by less than the margin*, *undecided*. A difference that is not shown
+is undecided, never the same.
 
 *The same geometry* means that each metric of a list is equivalent (intersection-union test, Berger 1982): its p is the
 largest of theirs.
@@ -25,9 +25,10 @@ import pandas as pd
 from scipy import stats
 
 from creditlab.analysis.data.sweep import Sweep
+from creditlab.analysis.effects.posthoc import posthoc
 from creditlab.analysis.model.by_seed import of_sweep
 from creditlab.analysis.model.fits import Fits
-from creditlab.analysis.model.questions import adjusted, question
+from creditlab.analysis.model.questions import adjusted, pair_name, question
 from creditlab.analysis.names import ALPHA, BEHAVIOUR, AnalysisError, some
 from creditlab.analysis.table import once, stacked, statistic
 
@@ -57,7 +58,7 @@ PAIR = {
         "df": "degrees of freedom",
         "p": "p of equivalence, of this test alone",
         "p_adjusted": "p of equivalence over all tests of the report",
-        "p_difference": "p of no difference, with Bonferroni's correction over the pairs of the factor",
+        "differs": "whether the pair is shown to differ, from `posthoc`",
         "outcome": "differ; equivalent within the margin; differ, by less than the margin; or undecided",
     },
     place=92,
@@ -72,7 +73,10 @@ def equivalence(fits: Fits, margin: Mapping[str, float] | None = None, spread: f
     asked = margin is None and spread is None
     rows = _tested(fits.sweep, fits.sweep.margins if margin is None else margin, spread)
     p = name_of(rows).map(adjusted(fits, QUESTION)) if asked else rows["p"]  # what the user asks aside stands alone
-    rows = rows.assign(p_adjusted=p.astype(float))
+    different = posthoc(fits).frame.query("at == '' and found")
+    shown = set(different[["metric", *PAIR]].itertuples(index=False, name=None))
+    differs = [pair in shown for pair in rows[["metric", *PAIR]].itertuples(index=False, name=None)]
+    rows = rows.assign(p_adjusted=p.astype(float), differs=np.array(differs, bool))
     return rows.assign(outcome=_outcome(rows))[list(equivalence.columns)]
 
 
@@ -94,7 +98,7 @@ def same_geometry(fits: Fits, margin: Mapping[str, float] | None = None, spread:
     """Whether levels have the same geometry; the arguments are those of `equivalence`."""
     asked = margin is None and spread is None
     rows = _together(_tested(fits.sweep, fits.sweep.margins if margin is None else margin, spread))
-    p = (levels_of(rows).map(adjusted(fits, SAME)) if asked else rows["p"]).astype(float)
+    p = (pair_name(rows).map(adjusted(fits, SAME)) if asked else rows["p"]).astype(float)
     return rows.assign(p_adjusted=p, same=p <= ALPHA)[list(same_geometry.columns)]
 
 
@@ -115,18 +119,13 @@ def _question(fits: Fits) -> pd.DataFrame:
     rows = _tested(fits.sweep, fits.sweep.margins, None)
     together = _together(rows)
     by_metric = pd.DataFrame({"metric": name_of(rows), "p": rows["p"]}).assign(question=QUESTION)
-    in_all = pd.DataFrame({"metric": levels_of(together), "p": together["p"]}).assign(question=SAME)
+    in_all = pd.DataFrame({"metric": pair_name(together), "p": together["p"]}).assign(question=SAME)
     return pd.concat([by_metric, in_all], ignore_index=True)
-
-
-def levels_of(rows: pd.DataFrame) -> pd.Series:
-    """What a pair of levels is called in the tree of questions."""
-    return rows["factor"].astype(str) + "=" + rows["level_a"].astype(str) + ", " + rows["level_b"].astype(str)
 
 
 def name_of(rows: pd.DataFrame) -> pd.Series:
     """What a test of `equivalence` is called in the tree of questions: the metric, and the levels that are compared."""
-    return rows["metric"].astype(str) + ": " + levels_of(rows)
+    return rows["metric"].astype(str) + ": " + pair_name(rows)
 
 
 def margins_of(metrics: list[str], margin: Mapping[str, float], spread: float | None) -> dict[str, tuple[float, bool]]:
@@ -152,8 +151,8 @@ def margins_of(metrics: list[str], margin: Mapping[str, float], spread: float | 
 
 @once
 def _tested(sweep: Sweep, margin: Mapping[str, float], spread: float | None) -> pd.DataFrame:
-    """The rows of `equivalence` but for p_adjusted and outcome."""
-    columns = [name for name in equivalence.columns if name not in ("p_adjusted", "outcome")]
+    """The rows of `equivalence` but for p_adjusted, differs and outcome."""
+    columns = [name for name in equivalence.columns if name not in ("p_adjusted", "differs", "outcome")]
     chosen = margins_of(sweep.comparable, margin, spread)
     if not chosen or sweep.complete.empty:
         return pd.DataFrame(columns=columns)
@@ -174,9 +173,7 @@ def _tested(sweep: Sweep, margin: Mapping[str, float], spread: float | None) -> 
         ]
         if pairs:
             rows = pd.concat(pairs, ignore_index=True).assign(factor=factor)
-            rows = rows[rows["n"] > 1]
-            several = rows.groupby("metric")["p_difference"].transform("count")
-            tables.append(rows.assign(p_difference=(rows["p_difference"] * several).clip(upper=1)))
+            tables.append(rows[rows["n"] > 1])
     rows = stacked(tables, columns)
     place = {metric: i for i, metric in enumerate(sweep.outcomes)}
     return rows.sort_values("metric", key=lambda names: names.map(place), kind="stable", ignore_index=True)
@@ -204,7 +201,6 @@ def _pair(differences: np.ndarray, size: np.ndarray, standardised: np.ndarray) -
         "t": t,
         "df": df,
         "p": p,
-        "p_difference": 2 * stats.t.sf(np.abs(t), df),
     }
 
 
@@ -215,6 +211,6 @@ def mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _outcome(rows: pd.DataFrame) -> np.ndarray:
-    """The outcome of each row, from p_adjusted and p_difference."""
-    equivalent, differs = (rows[column].astype(float) <= ALPHA for column in ("p_adjusted", "p_difference"))
+    """The outcome of each row, from p_adjusted and differs."""
+    equivalent, differs = rows["p_adjusted"].astype(float) <= ALPHA, rows["differs"].astype(bool)
     return np.select([equivalent & differs, equivalent, differs], [BY_LESS, EQUIVALENT, DIFFER], UNDECIDED)

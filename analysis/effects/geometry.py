@@ -8,9 +8,9 @@ With |·|² the sum of squares over all metrics,
 
 If A does nothing, the levels of a seed are exchangeable, so that p comes from exchanging the levels of A within each
 seed; those of A and those of B, for their interaction. Runs are not exchanged: they share what the seed does to a
-level, and half of all sweeps without an effect then have a p below .05. To exchange the levels of all seeds alike
-changes nothing, so the first seed keeps its order. All arrangements are taken where there are at most ARRANGEMENTS of
-them, else DRAWS random ones. Few seeds have few arrangements: `least_p` is the least p that they can give, and above
+level, and about half of all sweeps without an effect would have a p below .05. Exchanging the levels of all seeds alike
+changes nothing, so the first seed keeps its order. Up to ARRANGEMENTS arrangements are all taken; of more, DRAWS random
+ones. Few seeds have few arrangements: `least_p` is the least p that they can give, and above
 .05 they cannot tell.
 
 The test also reacts to levels that differ in their spread, so distances to the level's centroid are given beside it.

@@ -64,13 +64,9 @@ class Fit:
     notes: list[str]
 
     @cached_property
-    def by_strata(self) -> Strata | None:
-        return Strata(self.design, self.values) if self.design.complete else None
-
-    @cached_property
     def solved(self) -> Strata | Mixed:
         """The model with its tests, estimates and components."""
-        return self.by_strata or Mixed(self.design, self.values)
+        return (Strata if self.design.complete else Mixed)(self.design, self.values)
 
     @cached_property
     def tests(self) -> dict[Term, Test]:

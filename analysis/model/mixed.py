@@ -35,7 +35,7 @@ class Mixed:
     """
 
     def __init__(self, design: Design, values: np.ndarray) -> None:
-        self.design, self.values = design, values
+        self.design = design
         self.random: list[Term] = []
         self.left_out: list[Term] = []
         self.pooled: list[Term] = []

@@ -71,6 +71,11 @@ def tree(tests: pd.DataFrame) -> pd.DataFrame:
     return tests
 
 
+def pair_name(rows: pd.DataFrame) -> pd.Series:
+    """What a pair of levels (columns factor, level_a, level_b) is called in the tree."""
+    return rows["factor"].astype(str) + "=" + rows["level_a"].astype(str) + ", " + rows["level_b"].astype(str)
+
+
 def stepped_up(p: np.ndarray) -> np.ndarray:
     """p adjusted by Benjamini & Hochberg's step-up; the least of them is the p of Simes' test of all."""
     if not len(p):

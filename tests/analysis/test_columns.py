@@ -29,8 +29,7 @@ COLUMNS = {
     "divergence_pairs": "factor level_a level_b n_pairs only_a only_b both p p_adjusted outcome n_seeds difference "
     "ci_low ci_high seeds_a seeds_b p_worst_rank least_p ahead",
     "posthoc": f"metric factor at {PAIR}",
-    "equivalence": "metric factor level_a level_b n margin by difference low high t df p p_adjusted p_difference "
-    "outcome",
+    "equivalence": "metric factor level_a level_b n margin by difference low high t df p p_adjusted differs outcome",
     "same_geometry": "factor level_a level_b n_metrics n_equivalent p p_adjusted same not_equivalent",
     "multiplicity": "question metric p p_adjusted found level",
     "geometry": "metrics term n_metrics n_seeds df df_error F r_squared p least_p arrangements exact p_adjusted "

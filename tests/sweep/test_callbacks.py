@@ -11,7 +11,7 @@ NOTE = ["+hydra.callbacks.note._target_=my_callbacks.Note", "+hydra.callbacks.no
 
 @pytest.fixture
 def note(own_package, monkeypatch):
-    """Adds a callback to the user's package, which writes what it is told to `notes.txt`."""
+    """Adds a callback to the user's package. It writes the events that it receives to `notes.txt`."""
     (own_package / "my_callbacks.py").write_text(
         textwrap.dedent(
             """

@@ -78,6 +78,6 @@ class RunCallbacks:
 
 
 def callbacks_of(files: Mapping[str, str], folder: Path) -> RunCallbacks | None:
-    """The callbacks of a run; None if it has none, which is told without reading the YAML."""
+    """The callbacks of a run; None if it has none. That is seen from the text, without reading the YAML."""
     has_none = "\n  callbacks: {}\n" in files.get("hydra.yaml", "\n  callbacks: {}\n")
     return None if has_none else RunCallbacks(files, folder)

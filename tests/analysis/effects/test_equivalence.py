@@ -17,9 +17,11 @@ from creditlab.analysis.effects.equivalence import (
     DIFFER,
     EQUIVALENT,
     UNDECIDED,
+    _tested,
     equivalence,
     same_geometry,
 )
+from creditlab.analysis.effects.posthoc import posthoc
 from creditlab.analysis.model.questions import verdicts
 from creditlab.analysis.names import AnalysisError
 from tests.analysis.oracles import METRICS, numbers, sweep_complete
@@ -46,7 +48,7 @@ def test_two_one_sided_tests_are_rs():
     row = rows.query("level_a == 'bp' and level_b == 'fa'").iloc[0]
     assert row["p"] == pytest.approx(published["p"], rel=1e-9)
     assert row[["low", "high"]].tolist() == pytest.approx(published["ci90"], rel=1e-9)
-    assert row["p_difference"] == pytest.approx(numbers()["paired_bonferroni_bp_fa"]["p_bonferroni"], rel=1e-9)
+    assert row["differs"]
     assert row["outcome"] == BY_LESS
     by_seed = sweep_complete().pivot_table("accuracy", "seed", "optimiser")
     theirs = DescrStatsW(by_seed["adamw"] - by_seed["sgd"]).ttost_mean(-0.04, 0.04)[0]
@@ -78,6 +80,17 @@ def test_the_four_outcomes():
     assert same_geometry(fit(sweep), margin={"m0": 1.0, "m1": 1.0}).frame["same"].item()
 
 
+def test_levels_differ_where_the_pair_table_says_so():
+    """No verdict of its own: `differs` is `found` of the same pair."""
+    fits = fit(replace(digits(), margins={"*": 0.3}))
+    rows = equivalence(fits).frame
+    keys = ["metric", "factor", "level_a", "level_b"]
+    theirs = posthoc(fits).frame.query("at == ''").set_index(keys)["found"]
+    assert rows["differs"].tolist() == theirs.loc[rows.set_index(keys).index].tolist()
+    assert rows["differs"].any()
+    assert not rows["differs"].all()
+
+
 def test_margins_of_the_sweep_take_part_in_the_tree():
     assert equivalence(fit(digits())).frame.empty
     assert same_geometry(fit(digits())).frame.empty
@@ -98,10 +111,10 @@ def test_levels_that_differ_by_the_margin_are_called_equivalent_in_5_of_100(seed
     rng = np.random.default_rng(seeds)
     sweep = pairs(seeds, 1 + rng.normal(size=(seeds, 4000)))
     for options in ({"margin": {"*": 1.0}}, {"spread": 1.0}):
-        called = (equivalence(fit(sweep), **options).frame["p"] <= 0.05).mean()
+        called = (_tested(sweep, options.get("margin", {}), options.get("spread"))["p"] <= 0.05).mean()
         assert 0.03 < called < 0.06
     alike = pairs(seeds, rng.normal(size=(seeds, 4000)))
-    power = (equivalence(fit(alike), margin={"*": 2.0}).frame["p"] <= 0.05).mean()
+    power = (_tested(alike, {"*": 2.0}, None)["p"] <= 0.05).mean()
     assert power == pytest.approx({3: 0.56, 5: 0.95, 10: 1.0}[seeds], abs=0.03)
 
 
