@@ -214,15 +214,10 @@ def over_seeds(values: Sequence[float], level: float) -> Quantity:
     """Mean and interval of `level` by Student's t."""
     import numpy as np
 
+    from creditlab.analysis.model.intervals import half_width
+
     n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
     if n < 2:
         return Quantity(mean, seeds=n)
-    half = quantile(level, n) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    half = float(half_width(np.std(values, ddof=1), n, level))
     return Quantity(mean, mean - half, mean + half, n)
-
-
-def quantile(level: float, seeds: Any) -> Any:
-    """Student's t that an interval of `level` over this many seeds reaches; elementwise."""
-    from scipy import stats
-
-    return stats.t.ppf((1 + level) / 2, seeds - 1)

@@ -19,7 +19,6 @@ from creditlab.analysis.claims.quantities import (
     estimate,
     level_of,
     needed,
-    quantile,
     results_of,
     settings,
 )
@@ -77,16 +76,22 @@ def _finished(runs: Sequence[Run], never_begun: Sequence[Mapping[str, Any]]) -> 
     return Finished(results_of(runs), begun + [entry.get("levels", {}) for entry in never_begun])
 
 
-def finished_of(sweep: Sweep) -> Finished:
-    """The same of a sweep that was read, with the runs that its statistics use; or of a table from elsewhere."""
+def finished_of(sweep: Sweep, claim: Claim | None = None) -> Finished:
+    """The same of a sweep that was read, or of a table from elsewhere. Unless a claim names a key that only some options
+    have, it is about each option at its best value of it, as all comparisons are.
+    """
+    named = {key for where in needed(claim) for key in where} if claim else set(sweep.nested)
+    named |= {claim["slope"]["over"]} if claim and "slope" in claim else set()
+    used = sweep.finished if named & set(sweep.nested) else sweep.usable
     if not sweep.named:
         columns = [column for column in map(str, sweep.runs) if column not in (*sweep.metrics, *INDEX)]
-        rows = sweep.usable.astype(object).where(sweep.usable.notna(), None).to_dict("records")
+        rows = used.astype(object).where(used.notna(), None).to_dict("records")
         return Finished([_row_as_result(row, columns, sweep.metrics) for row in rows], [])
+    taken = set(used["run"])
     missing = {name.rpartition("/")[2] for name in sweep.missing}
     plans = [_plan_of(folder) for folder in sweep.folders]
     entries = [entry for plan in plans for entry in plan.get("runs", []) if entry["name"] in missing]
-    return _finished([run for name, run in sweep.named.items() if name not in sweep.repeats], entries)
+    return _finished([run for name, run in sweep.named.items() if name in taken or not run.finished], entries)
 
 
 def _row_as_result(row: Mapping[Any, Any], columns: Sequence[str], metrics: Sequence[str]) -> Result:
@@ -140,14 +145,16 @@ def seeds_needed(quantity: Quantity, claim: Claim) -> int | None:
     """
     import numpy as np
 
+    from creditlab.analysis.model.intervals import half_width
+
     if kind_of(claim) == "table" or quantity.problem or quantity.seeds < SEEDS:
         return None
     scale = math.log if "ratio" in claim else float
     value, low, high = map(scale, (quantity.value, quantity.low, quantity.high))
     distance = min(abs(value - scale(bound)) for bound in range_of(claim).values())
-    deviation = (high - low) / 2 * math.sqrt(quantity.seeds) / quantile(level_of(claim), quantity.seeds)
+    deviation = (high - low) / 2 / half_width(1.0, quantity.seeds, level_of(claim))
     seeds = np.arange(quantity.seeds, MOST_SEEDS + 1)
-    enough = seeds[quantile(level_of(claim), seeds) * deviation / np.sqrt(seeds) < distance]
+    enough = seeds[half_width(deviation, seeds, level_of(claim)) < distance]
     return int(enough[0]) if len(enough) else None
 
 
@@ -178,12 +185,12 @@ def judged(sweep: Sweep, claims: Claims, frame_of: FrameOf, strict: bool = True)
     """
     import pandas as pd
 
-    runs = finished_of(sweep)
-    levels = _levels(runs)
+    levels = _levels(finished_of(sweep))
     plans = [recorded_claims(folder) for folder in sweep.folders] if sweep.named else []
     rows = []
     for number, claim in enumerate(claims.claims, 1):
         bad = _unknown(claim, sweep, levels) or _wrong_unit(claim, sweep)
+        runs = finished_of(sweep, claim)
         if bad and strict:
             raise AnalysisError(f"{claims.path}: claim {number} ({claim['claim']}): {bad}.")
         quantity = Quantity(problem=bad) if bad else estimate(runs.results, claim, frame_of)

@@ -12,12 +12,12 @@ from scipy import stats
 from creditlab.analysis.names import LEVEL, SEED
 
 
-def half_width(sd: Any, n: Any) -> Any:
-    """Half the interval of a mean of `n` independent values with the standard deviation `sd`; NaN of one value.
+def half_width(sd: Any, n: Any, level: float = LEVEL) -> Any:
+    """Half the interval of `level` of a mean of `n` independent values with standard deviation `sd`; NaN of one value.
 
     Elementwise, over numbers, arrays or series of one shape.
     """
-    return stats.t.ppf((1 + LEVEL) / 2, n - 1) * (sd / np.sqrt(n))
+    return stats.t.ppf((1 + level) / 2, n - 1) * (sd / np.sqrt(n))
 
 
 def band(runs: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:

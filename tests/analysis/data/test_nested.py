@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from creditlab.analysis import anova, fit, load, posthoc
+from creditlab.analysis.catalogue import statistics
+from creditlab.analysis.claims.verdicts import judged
+from creditlab.records import read_claims
 
 
 def fill(folder, sigmas: dict[float, float], *, seeds: int = 5, validation: bool = False, noise: float = 0.01) -> None:
@@ -67,3 +70,16 @@ def test_a_value_that_the_user_chooses(folder):
     assert sweep.tuned == []
     pairs = posthoc(fit(sweep)).frame.query("metric == 'test/accuracy' and factor == 'algorithm'")
     assert pairs["difference"].item() == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_claim_is_about_the_best_value_unless_it_names_one(folder, tmp_path):
+    fill(folder, {0.1: 0.97, 0.5: 0.4})
+    text = "- {claim: best, metric: test/accuracy, cell: {algorithm: es}, holds: {above: 0.95}}\n"
+    text += (
+        "- {claim: named, metric: test/accuracy, cell: {algorithm: es, algorithm.sigma: 0.5}, holds: {below: 0.45}}\n"
+    )
+    (tmp_path / "claims.yml").write_text(text)
+    sweep = load(folder.path)
+    table = judged(sweep, read_claims(tmp_path / "claims.yml"), lambda name: statistics()[name](fit(sweep)).frame)
+    assert list(table.frame["verdict"]) == ["holds", "holds"]
+    assert list(table.frame["n_seeds"]) == [5, 5]
