@@ -13,7 +13,7 @@ import pytest
 from creditlab import interrupt, lock, records
 from creditlab.training import train
 from tests.common import SMALL
-from tests.test_records import pipe_instead
+from tests.records.common import pipe_instead
 
 KEYS = ["architecture.widths=[16,12]", "metrics.points=0", "training.evaluations=6", "training.checkpoint_seconds=1e-9"]
 FILES = ("history.jsonl", "weights.safetensors", "arrays.npz")

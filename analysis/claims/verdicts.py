@@ -77,8 +77,8 @@ def _finished(runs: Sequence[Run], never_begun: Sequence[Mapping[str, Any]]) -> 
 
 
 def finished_of(sweep: Sweep, claim: Claim | None = None) -> Finished:
-    """The same of a sweep that was read, or of a table from elsewhere. Unless a claim names a key that only some options
-    have, it is about each option at its best value of it, as all comparisons are.
+    """The same of a sweep that was read, or of a table from elsewhere. Unless a claim names a key that only some of the
+    options have, it is about each option at its best value of it, as all comparisons are.
     """
     named = {key for where in needed(claim) for key in where} if claim else set(sweep.nested)
     named |= {claim["slope"]["over"]} if claim and "slope" in claim else set()

@@ -8,7 +8,7 @@ from creditlab import records
 from creditlab.lock import claim, hold
 from creditlab.sweep.launcher import must_run
 from creditlab.sweep.prune import main
-from tests.test_records import CONFIG, changed, finished, unsealed
+from tests.records.common import CONFIG, changed, finished, unsealed
 
 WEIGHTS = "weights.safetensors"
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from creditlab import records
 from creditlab.sweep.status import report, survey
-from tests.test_records import finished, unreadable
+from tests.records.common import finished, unreadable
 
 
 def test_failures_of_one_cause_are_told_together_whatever_folder_they_name(tmp_path):

@@ -11,7 +11,7 @@ from creditlab import records
 from creditlab.analysis import load
 from creditlab.analysis.data import cache
 from tests.analysis.data.test_collect import metrics
-from tests.test_records import changed, finished
+from tests.records.common import changed, finished
 
 
 def test_the_cache_gives_what_the_files_gave_and_reads_no_run_again(folder, monkeypatch):
